@@ -103,6 +103,12 @@ def _share_or_count(value: Any) -> int | float:
     return number
 
 
+def _on_error(value: Any) -> str:
+    if value not in ("skip", "fail"):
+        raise ValueError("it must be skip or fail")
+    return str(value)
+
+
 def _seconds(value: Any) -> float:
     from dask.utils import parse_timedelta
 
@@ -163,6 +169,7 @@ PositiveInt = Annotated[int, Kind(_positive, "N", least=1)]
 NonNegativeInt = Annotated[int, Kind(_count, "N", least=0)]
 Bytes = Annotated[int, Kind(_bytes, "SIZE")]
 MemoryLimit = Annotated[int | str, Kind(_memory_limit, "SIZE")]
+OnError = Annotated[str, Kind(_on_error, "skip|fail")]
 ShareOrCount = Annotated[int | float, Kind(_share_or_count, "N|N%")]
 Seconds = Annotated[float, Kind(_seconds, "TIME")]
 Flag = Annotated[bool, Kind(_flag)]
@@ -224,8 +231,27 @@ _cluster = partial(_setting, "Cluster", rerun=False)
 _display = partial(_setting, "Display", rerun=False)
 
 
+class _Tolerance:
+    """How many bad records the settings allow."""
+
+    __slots__ = ()
+    max_bad_records: int | float | None
+
+    @property
+    def limits_bad_records(self) -> bool:
+        """Check whether there can be too many bad records."""
+        return (limit := self.max_bad_records) is not None and (type(limit) is int or limit < 1)
+
+    def allowed_bad_records(self, records: int) -> int:
+        """Return how many of `records` records may be bad."""
+        limit = self.max_bad_records
+        if limit is None or type(limit) is int:
+            return records if limit is None else limit
+        return math.floor(limit * records + 1e-6)  # in floats, 29% of 100 is slightly less than 29
+
+
 @dataclass(frozen=True, slots=True)
-class Config:
+class Config(_Tolerance):
     """The settings of a run, from `load_config`; sizes are in bytes, times in seconds."""
 
     bucket: Text | None = _input(
@@ -347,6 +373,12 @@ class Config:
         "--max-bad-records",
         note="A count, or a share such as `0.1%`.",
     )
+    on_error: OnError = _bad(
+        "fail",
+        "`skip`: a `KeyError`, `TypeError`, `IndexError` or `AttributeError` in `map` is a bad record.",
+        "--on-error",
+        note="`fail`: it fails the job.",
+    )
     bad_records_saved: Bytes = _bad(
         "4 MiB",
         "Most raw bytes of bad records that are saved (10,000 records at most); all are counted.",
@@ -459,18 +491,6 @@ class Config:
         run_only=True,
         note="Only for workers on this machine.",
     )
-
-    @property
-    def limits_bad_records(self) -> bool:
-        """Check whether there can be too many bad records."""
-        return (limit := self.max_bad_records) is not None and (type(limit) is int or limit < 1)
-
-    def allowed_bad_records(self, records: int) -> int:
-        """Return how many of `records` records may be bad."""
-        limit = self.max_bad_records
-        if limit is None or type(limit) is int:
-            return records if limit is None else limit
-        return math.floor(limit * records + 1e-6)  # in floats, 29% of 100 is slightly less than 29
 
     def recorded(self) -> dict[str, Any]:
         """Return the settings that may be recorded, which excludes those with credentials."""

@@ -6,10 +6,20 @@ To add a figure, add a field to `Counts`, and count it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-__all__ = ["NO_COUNTS", "Counted", "Counts", "add_counts", "most_frequent_first"]
+__all__ = [
+    "MOST_REASONS", "NO_COUNTS", "OTHER_REASONS", "Counted", "Counts", "add_counts",
+    "most_frequent_first",
+]  # fmt: skip
+
+MOST_REASONS = 100
+"""Different reasons for bad records that are counted, since a script may give each its own."""
+
+OTHER_REASONS = "other reasons"
+"""The reason for all others."""
 
 _Name = TypeVar("_Name")
 _EMPTY: Mapping[str, int] = {}  # never changed
@@ -59,7 +69,17 @@ NO_COUNTS = Counts()
 
 
 def _add(first: Any, second: Any) -> Any:
-    return add_counts(first, second) if isinstance(first, Mapping) else first + second
+    return _fewer(add_counts(first, second)) if isinstance(first, Mapping) else first + second
+
+
+def _fewer(reasons: Mapping[str, int]) -> Mapping[str, int]:
+    """Add up all reasons for bad records except for the most frequent."""
+    if len(reasons) <= MOST_REASONS:
+        return reasons
+    others = {**reasons}
+    own = others.pop(OTHER_REASONS, 0)
+    kept = dict(islice(most_frequent_first(others).items(), MOST_REASONS - 1))
+    return {**kept, OTHER_REASONS: own + sum(others.values()) - sum(kept.values())}
 
 
 def add_counts(first: Mapping[_Name, int], second: Mapping[_Name, int]) -> dict[_Name, int]:

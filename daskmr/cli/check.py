@@ -23,11 +23,18 @@ __all__ = ["check"]
 _TITLE = 12  # width of the titles
 # Options without effect: the command reads only the first records, and does not fill the cache.
 _HIDDEN = {"limit_files", "sample", "sample_by", "seed", "earlier", "cache_max"}
+_HIDDEN |= {"skip_corrupt_files", "skip_poison_files", "skip_missing"}
 
 
 @click.command(cls=GroupedCommand, epilog=EPILOG, short_help="Try a job script on a few records.")
 @click.argument("script", type=click.Path(), required=False, metavar="SCRIPT...")
-@job_options("Input", "Script", "Object store", hide=lambda option: option.name in _HIDDEN)
+@job_options(
+    "Input",
+    "Script",
+    "Bad records and files",
+    "Object store",
+    hide=lambda option: option.name in _HIDDEN,
+)
 @add_option(
     "-n --limit-records",
     "RECORDS",
@@ -54,7 +61,7 @@ def check(
     paint = painter(stdout)
 
     def show(title: str, text: str) -> None:
-        head = f"{title:{_TITLE}}"
+        head = f"{f'{title} ':{_TITLE}}"
         is_warning = title == "warning"
         line = paint(f"{head}{text}", "warning") if is_warning else f"{paint(head, 'title')}{text}"
         with ticker.cleared():

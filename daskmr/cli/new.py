@@ -76,6 +76,19 @@ def reduce(key, values, context):
     """
     system, version = key
     context.write(f"{system}\\t{version}", sum(values))
+
+
+# Hooks, which are optional too. What they set on the context, its functions find there:
+#
+# def setup_map(context):        before the first record of a partition, which is a part of the input
+#     context.seen = set()
+#
+# def finish_map(context):       after its last record; may write as map does
+#     context.counter("documents", "different keys", len(context.seen))
+#
+# def finish_reduce(context):    after the last key of a reducer; may write as reduce does, at the end
+#
+# To have a record counted and saved as bad, with a reason: raise daskmr.BadRecord("no OS")
 '''
 
 _FILTER_HINT = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -16,6 +17,8 @@ from daskmr.stdio import say
 from daskmr.text import printable
 
 __all__ = ["replay"]
+
+_EXAMPLES = 3  # records of each outcome
 
 
 @click.command(cls=GroupedCommand, epilog=EPILOG, short_help="Map the bad records of a run again.")
@@ -42,8 +45,8 @@ def replay(
 ) -> None:
     """Pass the bad records in FILE through the script's map again, in this process.
 
-    FILE is an OUTPUT.bad.jsonl. For each record, print whether it passes now; exit with 1 if any
-    does not. By default, the script is the one named in OUTPUT.meta.json in the same directory.
+    FILE is an OUTPUT.bad.jsonl. Print how many records pass now, and how many do not for the same
+    reason, with three examples each; exit with 1 if any does not pass. By default, the script is the one named in OUTPUT.meta.json in the same directory.
     """
     from daskmr.tasks.guard import in_thread
 
@@ -71,16 +74,23 @@ def _replay(
     from daskmr.run.replay import open_replay
 
     opened = open_replay(path, script, layout, params)
-    passed = 0
+    passed, counts, examples = 0, Counter[str](), defaultdict[str, list[str]](list)
     for outcome in opened.run():
         passed += outcome.passes
-        place = f"{outcome.record.file}, line {outcome.record.line}"
-        show(f"{place}: {outcome.text}")
+        text = f"{outcome.record.file}, line {outcome.record.line}: {outcome.text}"
         if debug and outcome.traceback is not None:
             import pdb
 
+            show(text)
             pdb.post_mortem(outcome.traceback)
             raise JobError("Stopped at the first record that failed.")
+        counts[outcome.group] += 1
+        if len(examples[outcome.group]) < _EXAMPLES:
+            examples[outcome.group].append(text)
+    for group, count in counts.most_common():
+        show(f"{count:,} x {group}")
+        for text in examples[group]:
+            show(f"  {text}")
     total = len(opened.records)
     if passed < total:
         raise JobError(f"{total - passed:,} of {total:,} records do not pass.")

@@ -38,8 +38,9 @@ def run(
     """Run the job SCRIPT over the files in --data-dir or --bucket that --input-filter allows.
 
     SCRIPT defines map(key, dims, value, context) and optionally reduce(key, values, context),
-    combine(key, values, context) and setup_reduce(context). With several scripts, each maps the pairs
-    that the one before has written.
+    combine(key, values, context), setup_reduce(context), and the hooks setup_map(context),
+    finish_map(context) and finish_reduce(context). With several scripts, each maps the pairs that the
+    one before has written.
     """
     import gc
 

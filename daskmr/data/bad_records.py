@@ -24,7 +24,8 @@ class SavedRecord:
 
     `file` is relative to the data dir, and `line` starts at 1. The report counts bad records by
     `reason`. `detail` is the exception from `map`, truncated. `raw` is the line without its newline,
-    or the bytes of another record. `header` holds the columns of its file, if there are any.
+    or the bytes of another record. `header` holds the columns of its file, if there are any, and
+    `source` the value of ``--data-dir`` that it is from, if there are several.
     """
 
     file: str
@@ -33,6 +34,7 @@ class SavedRecord:
     detail: str
     raw: bytes
     header: tuple[str, ...] = ()
+    source: str = ""
 
 
 def write_bad_records(
@@ -40,8 +42,8 @@ def write_bad_records(
 ) -> OutputFile:
     """Write a bad-records file; the caller commits it.
 
-    Each line has ``file``, ``line``, ``reason``, ``exception`` and ``raw`` (the bytes in base64), and
-    ``columns`` if the file has a header.
+    Each line has ``file``, ``line``, ``reason``, ``exception`` and ``raw`` (the bytes in base64),
+    ``columns`` if the file has a header, and ``source`` if there are several.
     """
     file = OutputFile(path, run_id, like=like)
     try:
@@ -53,6 +55,7 @@ def write_bad_records(
                 "exception": record.detail,
                 "raw": base64.b64encode(record.raw).decode("ascii"),
                 **({"columns": record.header} if record.header else {}),
+                **({"source": record.source} if record.source else {}),
             }
             file.write(json.dumps(line) + "\n")
         file.close()
@@ -72,6 +75,7 @@ def read_bad_records(path: str) -> Iterator[SavedRecord]:
                 yield SavedRecord(
                     get("file"), int(get("line")), get("reason"), get("exception"),
                     base64.b64decode(get("raw"), validate=True), tuple(content.get("columns", ())),
+                    content.get("source", ""),
                 )  # fmt: skip
     except OSError as error:
         raise InputError(f"{os.fspath(path)} cannot be read: {error.strerror}.") from None

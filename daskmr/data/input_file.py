@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["InputFile"]
 
@@ -20,6 +20,9 @@ class InputFile:
     inode: int | None = None  # of a local file, to detect changes
     # Where the part begins and ends, in bytes as stored; ``None``: the entire file. See `splits`.
     part: tuple[int, int] | None = None
+
+    # The value of ``--data-dir`` that it is from, without a "/" at its end, if there are several.
+    source: str = field(default="", compare=False)
 
     @property
     def is_remote(self) -> bool:

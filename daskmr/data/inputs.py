@@ -90,6 +90,12 @@ class Inputs:
     cached_bytes: int = 0  # their size
     notes: tuple[str, ...] = ()  # warnings for the summary
     listings: int = 0  # number of listing requests to the store
+    source: str = ""  # the value of ``data_dir`` of local files, unless they name another
+    remote_source: str = ""  # the same of remote files
+
+    def source_of(self, file: InputFile) -> str:
+        """Return the value of ``data_dir`` that a file is from, without a "/" at its end."""
+        return file.source or (self.remote_source if file.is_remote else self.source)
 
     def locate(self, path: str) -> str:
         """Return the location of a file of the input: a local path or a URL."""
@@ -149,7 +155,12 @@ def find_inputs(
         sources = parse_sources(sources)
     search = _Search(sources, schema, sources.settled(config), choice, stdin)
     inputs = search.run(on_progress, to_read)
-    return replace(inputs, notes=(*inputs.notes, *inputs.listing.explain_variants()))
+    return replace(
+        inputs,
+        notes=(*inputs.notes, *inputs.listing.explain_variants()),
+        source=sources.named(),
+        remote_source=sources.named(search.config.bucket),
+    )
 
 
 def source_of(url: str, config: Config) -> Source:

@@ -15,6 +15,7 @@ from daskmr.diagnostics.page import PREFIX, embed, render
 from daskmr.diagnostics.pictures import draw_charts
 from daskmr.diagnostics.plotting import COLOURS, Chart
 from daskmr.diagnostics.summary import (
+    bad_groups,
     bad_share,
     counter_rows,
     describe_steps,
@@ -177,7 +178,9 @@ def _lists(result: Result) -> list[tuple[str, Sequence[str], int]]:
     files, notes = len(result.bad_files), result.notes
     titled = ("Notes", notes, len(notes)), (f"Files with bad records: {files:,}", bad, files)
     steps = describe_steps(result)
-    return [*([("Steps", steps, len(steps))] if steps else []), *skipped_input(result), *titled]
+    groups = [(f"Bad records: {head}", some, count) for head, some, count in bad_groups(result)]
+    stepped = [("Steps", steps, len(steps))] if steps else []
+    return [*stepped, *skipped_input(result), *titled, *groups]
 
 
 def _plan(result: Result) -> Iterator[tuple[str, object]]:

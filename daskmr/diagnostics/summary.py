@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from daskmr.run.result import Result
 
 __all__ = [
+    "bad_groups",
     "bad_share",
     "counter_rows",
     "describe_steps",
@@ -183,6 +184,19 @@ def bad_share(result: Result) -> str:
     return share if result.bad_records else ""
 
 
+def bad_groups(result: Result) -> list[tuple[str, Sequence[str], int]]:
+    """Return the most frequent reasons for bad records, each with some of them, and their number."""
+    groups: list[tuple[str, Sequence[str], int]] = [
+        (f"{count:,} x {reason}", result.bad_examples.get(reason, ()), count)
+        for reason, count in result.bad_reasons.items()
+    ]
+    others = groups[_NAMED:]
+    if others:
+        count = sum(count for *_, count in others)
+        groups[_NAMED:] = [(f"{count:,} for {len(others):,} other reasons", (), count)]
+    return groups
+
+
 def _describe_skipped(result: Result) -> list[str]:
     lines = []
     for heading, items, count in skipped_input(result):
@@ -193,7 +207,8 @@ def _describe_skipped(result: Result) -> list[str]:
 def _describe_bad_records(result: Result) -> list[str]:
     share = bad_share(result)
     lines = [f"bad records: {result.bad_records:,}{f' ({share})' if share else ''}"]
-    lines += [f"  {count:,} x {reason}" for reason, count in result.bad_reasons.items()]
+    for heading, examples, _ in bad_groups(result):
+        lines += [f"  {heading}", *(f"    {example}" for example in examples)]
     if result.bad_records:
         worst = (f"{count:,} in {path}" for path, count in worst_files(result, _NAMED))
         lines += _named(worst, len(result.bad_files)) + _saved(result)

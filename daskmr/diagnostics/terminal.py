@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TextIO
 
 from daskmr.diagnostics.pace import Pace, share
@@ -36,6 +37,7 @@ _BAR = 24
 _MEMORY_BAR = 10
 _STATUS = 7
 _WIDE = 100  # columns from which on more details are shown
+_REASONS = 5  # for bad records, the most frequent
 _FULL, _HIGH = 0.8, 0.6  # shares of a memory limit
 
 
@@ -272,9 +274,8 @@ class _Page:
         if not look.bad_records:
             return self.row("bad", "dim").append("none so far", "dim")
         percent = 100 * look.bad_records / max(1, look.records)
-        reasons = ", ".join(
-            f"{n:,} x {printable(reason)}" for reason, n in look.bad_reasons.items()
-        )
+        first = islice(look.bad_reasons.items(), _REASONS)
+        reasons = ", ".join(f"{n:,} x {printable(reason)}" for reason, n in first)
         row = self.row("bad").append(counted(look.bad_records, "record"), "yellow")
         return row.append(f" ({percent:.2g} %): {reasons}")
 

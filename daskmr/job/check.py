@@ -12,7 +12,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from daskmr.errors import InputError
 from daskmr.job.process_errors import explain_process_error
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from daskmr.job.job import Job
 
 __all__ = [
-    "Function", "Functions", "check_functions", "choose_functions", "explain_load_failure",
-    "hint_for", "likely_misspelt", "notes_on",
+    "OLD_FINISH_MAP", "Function", "Functions", "Hooks", "check_functions", "choose_functions",
+    "explain_load_failure", "hint_for", "likely_misspelt", "notes_on", "take_hooks",
 ]  # fmt: skip
 
 Function = Callable[..., Any]
@@ -45,7 +45,22 @@ class Functions(NamedTuple):
     reduce: Function | None
     setup_reduce: Function | None
     read: Function | None = None
+    setup_map: Function | None = None
+    finish_map: Function | None = None
+    finish_reduce: Function | None = None
 
+
+class Hooks(TypedDict, total=False):
+    """The hooks among a job's functions, as keyword arguments."""
+
+    setup_map: Function | None
+    finish_map: Function | None
+    map_finished: Function | None
+    finish_reduce: Function | None
+
+
+OLD_FINISH_MAP = "map_finished"
+"""The name of `finish_map` in older scripts."""
 
 _READ = ("stream", "dims")
 _ARGUMENTS = {
@@ -53,6 +68,9 @@ _ARGUMENTS = {
     "combine": ("key", "values", "context"),
     "reduce": ("key", "values", "context"),
     "setup_reduce": ("context",),
+    "setup_map": ("context",),
+    "finish_map": ("context",),
+    "finish_reduce": ("context",),
 }
 
 # --- which functions ------------------------------------------------------------------------------
@@ -66,6 +84,7 @@ def choose_functions(
     For example, ``from functools import reduce`` does not define the job's `reduce`.
     """
     found = {name: namespace.get(name) for name in _ARGUMENTS}
+    found["finish_map"] = _finish_map(namespace, where)
     libraries = {
         name: _library_name(name, value, is_own)
         for name, value in found.items()
@@ -80,6 +99,26 @@ def choose_functions(
         raise InputError(_no_map(namespace, where, passed_over.get("map", "")))
     check_functions(functions, where)
     return functions, passed_over
+
+
+def take_hooks(options: dict[str, Any], where: str) -> Hooks:
+    """Remove the hooks from keyword arguments, and return those that are given, by their names of today."""
+    given: dict[str, Any] = {name: options.pop(name, None) for name in Hooks.__annotations__}
+    given["finish_map"] = _finish_map(given, where)
+    del given[OLD_FINISH_MAP]
+    hooks: Any = {name: hook for name, hook in given.items() if hook is not None}
+    return hooks  # type: ignore[no-any-return]
+
+
+def _finish_map(namespace: Mapping[str, Any], where: str) -> Any:
+    """Return the hook `finish_map` by either of its names."""
+    hook, old = namespace.get("finish_map"), namespace.get(OLD_FINISH_MAP)
+    if hook is not None and old is not None and hook is not old:
+        raise InputError(
+            f"{where}: `{OLD_FINISH_MAP}` is the old name of `finish_map`, so only one of them can be "
+            "called. Make them one function, `finish_map(context)`."
+        )
+    return old if hook is None else hook
 
 
 def _reader_in(namespace: Mapping[str, Any]) -> Function | None:
@@ -130,7 +169,8 @@ def _no_map(namespace: Mapping[str, Any], where: str, library: str) -> str:
     hint = f" Should `{names[like[0]]}` be named `map`?" if like else ""
     return (
         f"{where} does not define `map`.{hint} A job defines `def map(key, dims, value, context):`, and may define "
-        "`combine(key, values, context)`, `reduce(key, values, context)` and `setup_reduce(context)`."
+        "`combine(key, values, context)`, `reduce(key, values, context)`, `setup_reduce(context)` and hooks "
+        "(`setup_map`, `finish_map`, `finish_reduce`)."
     )
 
 
@@ -141,6 +181,11 @@ def check_functions(functions: Functions, where: str) -> None:
     for name, function in functions._asdict().items():
         if name != "read" and (function is not None or name == "map"):
             _check_function(name, function, where)
+    if functions.finish_reduce is not None and functions.reduce is None:
+        raise InputError(
+            f"{where}: `finish_reduce` is called after the last key of `reduce`, which this job lacks. "
+            "For the end of each partition that is mapped, define `finish_map(context)`."
+        )
 
 
 def _check_function(name: str, function: Any, where: str) -> None:
@@ -212,7 +257,8 @@ def notes_on(job: Job, passed_over: Mapping[str, str]) -> Iterator[str]:
         if meant:
             yield f"`{name}` is never called. Should it be named `{meant}`?"
         else:
-            called = "`map`, `combine`, `reduce` and `setup_reduce`"
+            *others, last = (f"`{each}`" for each in _ARGUMENTS)
+            called = f"{', '.join(others)} and {last}"
             yield f"`{name}` is never called: a run calls only {called} of a script"
 
 
@@ -244,8 +290,8 @@ def likely_misspelt(text: str, path: str) -> dict[str, str]:
 
     >>> likely_misspelt("def map(k, d, v, c): pass\\ndef reducer(k, v, c): pass", "job.py")
     {'reducer': 'reduce'}
-    >>> likely_misspelt("def map(k, d, v, c): pass\\ndef map_finished(c): pass", "job.py")
-    {'map_finished': ''}
+    >>> likely_misspelt("def map(k, d, v, c): pass\\ndef map_cleanup(c): pass", "job.py")
+    {'map_cleanup': ''}
     """
     tree = parse(text, path)
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
@@ -256,7 +302,7 @@ def likely_misspelt(text: str, path: str) -> dict[str, str]:
     missing = [name for name in _ARGUMENTS if name not in ("map", *names) and name not in defined]
     found = {}
     for name in names:
-        if name in _ARGUMENTS or name in used:
+        if name in _ARGUMENTS or name in used or name == OLD_FINISH_MAP:
             continue
         plain = name.lower().strip("_")
         like = difflib.get_close_matches(plain, missing, 1, 0.75)

@@ -134,7 +134,8 @@ def check_counter(group: Any, name: Any, n: Any) -> None:
         )
 
 
-_PLACE = {"path": "file", "line": "line"}  # attributes of the context, and those of a call
+# Attributes of the context, and those of a call
+_PLACE = {"path": "file", "line": "line", "source": "source"}
 
 
 class UserContext:
@@ -151,7 +152,7 @@ class UserContext:
         self.counter = writer.counter
 
     def at(self, call: Any) -> None:
-        """Take ``path`` and ``line`` from the ``file`` and ``line`` of a call of `map`."""
+        """Take ``path``, ``line`` and ``source`` from a call of `map`; ``None``: from nowhere."""
         self._call = call
 
     def __getattr__(self, name: str) -> Any:
@@ -161,7 +162,8 @@ class UserContext:
         if name in _PLACE:
             raise AttributeError(
                 f"context.{name} is the place of a record, so it exists only in map. Write what "
-                "reduce needs of it as part of the key or the value."
+                "reduce needs of it as part of the key or the value, and set an attribute of the context for "
+                "finish_map."
             )
         if name in ("writeline", "writecsv", "writejson"):
             raise AttributeError(

@@ -13,17 +13,19 @@ from functools import partial
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from daskmr.errors import InputError, Interrupted
 from daskmr.job.check import (
     Function,
     Functions,
+    Hooks,
     check_functions,
     choose_functions,
     explain_load_failure,
     hint_for,
     notes_on,
+    take_hooks,
 )
 from daskmr.job.declared import Declared, declared_in, notes_on_declared, notes_on_steps
 from daskmr.job.params.declared import Parameter
@@ -49,7 +51,7 @@ _CODE = "<code>"  # the file name of a script that is given as text
 
 
 class Job:
-    """The four functions of a job, with everything that they need to run in another process.
+    """The functions of a job, with everything that they need to run in another process.
 
     It is created from functions that are defined inline, or by `load_job` from a script. Pickling
     ships a script as source text, and inline functions by value. Either is loaded when a function is
@@ -70,6 +72,10 @@ class Job:
         ``combine(key, values, context)`` and ``reduce(key, values, context)``
     setup_reduce : callable, optional
         ``setup_reduce(context)``
+    setup_map, finish_map, finish_reduce : callable, optional
+        Hooks ``setup_map(context)``, ``finish_map(context)`` (or ``map_finished``) and
+        ``finish_reduce(context)``: before the first and after the last record of a partition, and
+        after the last key of a reducer.
     columns : sequence of str, optional
         The names of the columns of the output: of the parts of the key, then those of the value.
         If the input is CSV or TSV, they may be meant for that: prefer the next two.
@@ -102,8 +108,13 @@ class Job:
         input_columns: Sequence[str] | None = None,
         output_columns: Sequence[str] | None = None,
         read: Function | None = None,
+        **hooks: Unpack[Hooks],
     ) -> None:
-        functions = Functions(map, combine, reduce, setup_reduce, read)
+        rest = dict[str, Any](**hooks)
+        given = take_hooks(rest, "The job")
+        if rest:
+            raise TypeError(f"daskmr.Job takes no argument {min(rest)!r}")
+        functions = Functions(map, combine, reduce, setup_reduce, read, **given)  # type: ignore[misc]
         check_functions(functions, "The job")
         self._take(InlineFunctions((*functions,)), functions)
         self._declared = Declared(
@@ -150,6 +161,21 @@ class Job:
     def setup_reduce(self) -> Function | None:
         """The user's ``setup_reduce``."""
         return self._loaded().setup_reduce
+
+    @property
+    def setup_map(self) -> Function | None:
+        """The user's ``setup_map``."""
+        return self._loaded().setup_map
+
+    @property
+    def finish_map(self) -> Function | None:
+        """The user's ``finish_map``, by either of its names."""
+        return self._loaded().finish_map
+
+    @property
+    def finish_reduce(self) -> Function | None:
+        """The user's ``finish_reduce``."""
+        return self._loaded().finish_reduce
 
     @property
     def read(self) -> Function | None:
@@ -416,7 +442,8 @@ def _load_module(module: types.ModuleType, params: Mapping[str, Any]) -> Job:
         return _chained(steps)
     tops = {module.__name__.partition(".")[0]}
     functions, passed_over = choose_functions(vars(module), where, lambda top, _: top in tops)
-    job = Job(*functions[:4], read=functions.read)
+    named = functions._asdict()
+    job = Job(named.pop("map"), **named)
     job._passed_over = passed_over
     job._declare(vars(module))
     return job

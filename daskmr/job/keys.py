@@ -10,6 +10,7 @@ import enum
 import numbers
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from math import nan
 from typing import Any, TypeAlias
 from zlib import crc32
@@ -17,7 +18,7 @@ from zlib import crc32
 from daskmr.job.tracebacks import elide, short_repr
 
 __all__ = [
-    "Key", "UnsupportedKeyError", "bucket_of", "canonical", "canonical_all", "name_key",
+    "Ending", "Key", "UnsupportedKeyError", "bucket_of", "canonical", "canonical_all", "name_key",
     "sort_key", "sorted_keys", "stable_hash",
 ]  # fmt: skip
 
@@ -33,6 +34,23 @@ _COMPARABLE = (frozenset((str,)), frozenset((bytes,)), frozenset((int,)), frozen
 
 class UnsupportedKeyError(TypeError):
     """A key of a type that has no place in the order of keys."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ending:
+    """The key of what `finish_reduce` writes, which comes after all keys of a script.
+
+    Like NaN, it is not equal to itself, so that `sort_key` need not test each number.
+
+    - `reducer`: orders the endings of several reducers.
+    """
+
+    reducer: int
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    __hash__ = object.__hash__
 
 
 def canonical(key: Any, depth: int = 0) -> Key:
@@ -134,7 +152,9 @@ def sort_key(key: Key) -> tuple[Any, ...]:
         return (3, key)
     if isinstance(key, tuple):
         return (4, tuple(map(sort_key, key)))
-    return (1, 0, key) if key == key else (1, 1)
+    if key == key:
+        return (1, 0, key)
+    return (5, key.reducer) if isinstance(key, Ending) else (1, 1)
 
 
 def sorted_keys(keys: Iterable[Key]) -> list[Any]:

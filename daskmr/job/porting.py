@@ -15,7 +15,10 @@ from daskmr.job.tracebacks import elide
 
 __all__ = ["Finding", "find_python2"]
 
-_HOOKS = ("map", "combine", "reduce", "setup_reduce")
+_HOOKS = (
+    "map", "combine", "reduce", "setup_reduce", "setup_map", "finish_map", "map_finished",
+    "finish_reduce",
+)  # fmt: skip
 
 
 class Finding(NamedTuple):

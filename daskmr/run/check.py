@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = ["alike", "check_script"]
 
-_OPTIONAL = ("combine", "reduce", "setup_reduce")
+_OPTIONAL = ("combine", "reduce", "setup_reduce", "setup_map", "finish_map", "finish_reduce")
 _SHOWN = 20  # pairs, and lines of output
 _BAD_SHOWN = 5
 _SNIFFED = 10  # lines from which the format of the input is guessed
@@ -149,8 +149,11 @@ class _Check:
         job = self.job
         functions = ["map", *(name for name in _OPTIONAL if getattr(job, name) is not None)]
         self._say("script", f"{job.path or 'the job'} defines {', '.join(functions)}")
-        for step in describe_steps(job):
-            self._say("steps", step)
+        for described in describe_steps(job):
+            self._say("steps", described)
+        for step in self.steps:
+            if (old := getattr(step.finish_map, "__name__", "")) == "map_finished":
+                self._say("script", f"{old} is called as finish_map, which is its name now")
         ported: list[str] = []
         for script in job.scripts:
             file = os.path.basename(script.path or "")
@@ -203,7 +206,7 @@ class _Check:
         is_last = self.number == len(self.steps)
         with self.job.activate(), no_exit(), no_children():
             try:
-                trial = Trial(self.job, self.form, "" if is_last else label)
+                trial = Trial(self.job, self.form, config.on_error, "" if is_last else label)
                 self._map(trial, records_of(trial), config, count)
                 self._combine(trial)
                 self._reduce(trial, is_last)
@@ -222,6 +225,7 @@ class _Check:
         bad: list[tuple[str, int, str, Bad]] = []
         pairs = records = 0
         shown, dims = "", None
+        hooked = self._hook(trial, "setup_map")
         for file, place, number, record in islice(records_of, count):
             line = text_of(record)
             if place != shown and pairs < _SHOWN:
@@ -232,7 +236,7 @@ class _Check:
             mark = len(trial.pending)
             try:
                 dims = Dims(file.dims, self.names)
-                found = trial.map(place, dims, number, record, file.path)
+                found = trial.map(place, dims, number, record, file.path, file.source)
             except TaskFailed as error:
                 error.message += f" The record: {shortened(line, 3 * _WIDTH)}"
                 raise
@@ -245,8 +249,24 @@ class _Check:
                 pairs += 1
         if pairs > _SHOWN:
             self._say("", f"... and {pairs - _SHOWN:,} more")
-        self._sum_up(trial, records, pairs, bad)
+        hooked += self._hook(trial, "finish_map")
+        self._sum_up(trial, records, pairs + hooked, bad)
         self._judge_bad([line for _, _, line, _ in bad], records, config)
+
+    def _hook(self, trial: Trial, name: str) -> int:
+        """Call a hook, if the job has it; show what it writes, and count it."""
+        if getattr(self.job, name) is None:
+            return 0
+        mark = len(trial.pending)
+        trial.call_hook(name)
+        written = trial.written_since(mark)
+        for each in written[:_SHOWN]:
+            self._say(name, _written(each))
+        if len(written) > _SHOWN:
+            self._say("", f"... and {len(written) - _SHOWN:,} more")
+        if not written:
+            self._say(name, "wrote nothing")
+        return len(written)
 
     def _sum_up(
         self, trial: Trial, records: int, pairs: int, bad: list[tuple[str, int, str, Bad]]
@@ -322,10 +342,12 @@ class _Check:
                 self._say("header", shortened(line, 2 * _WIDTH))
             return
         lines = trial.reduced(trial.groups) if is_last else trial.items(trial.groups)
-        for line in lines[:_SHOWN]:
-            self._say("output", _written(line))
-        if len(lines) > _SHOWN:
-            self._say("", f"... and {len(lines) - _SHOWN:,} more")
+        end = len(lines) - trial.ending
+        for title, some in (("output", lines[:end]), ("finish_reduce", lines[end:])):
+            for line in some[:_SHOWN]:
+                self._say(title, _written(line))
+            if len(some) > _SHOWN:
+                self._say("", f"... and {len(some) - _SHOWN:,} more")
         if not lines:
             self._warn("reduce wrote nothing")
 

@@ -20,7 +20,6 @@ from daskmr.data.listing import InputFile
 from daskmr.data.partition import Partition
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.records import KEYED, Reading, RecordFormat
-from daskmr.data.readers.registry import reader_of
 from daskmr.data.sampling import KeyFilter
 from daskmr.errors import TaskFailed
 from daskmr.job.job import Job
@@ -83,18 +82,20 @@ def map_sample(
     keys: KeyFilter | None = None,
     form: RecordFormat = KEYED,
     names: tuple[str, ...] = (),
+    on_error: str = "fail",
 ) -> Sample:
     """Map files from all over the input, or the beginnings of them, until the time is up.
 
     - `files`: the input files on this machine, each with its local path.
     - `seconds`: the time to map for.
     - `buckets`: buckets of the run, into which pairs are divided before they are compressed.
-    - `combine_size`, `max_record_bytes`: the settings of these names.
+    - `combine_size`, `max_record_bytes`, `on_error`: the settings of these names.
     - `keys`: the filter of the records by key; ``None`` for all records.
     - `form`: the format of the records.
     - `names`: the names of the dimensions.
     """
-    sampling = _Sampling(job, seconds, buckets, combine_size, max_record_bytes, keys, form, names)
+    trial = Trial(job, form, on_error)
+    sampling = _Sampling(trial, seconds, buckets, combine_size, max_record_bytes, keys, names)
     failure, details, patience = "", "", _PATIENCE * seconds
     with job.activate(), no_exit(), no_children(), alarm(patience) as rung:
         try:
@@ -116,13 +117,12 @@ class _Sampling:
 
     def __init__(
         self,
-        job: Job,
+        trial: Trial,
         seconds: float,
         buckets: int,
         combine_size: int,
         max_record_bytes: int,
         keys: KeyFilter | None,
-        form: RecordFormat,
         names: tuple[str, ...],
     ) -> None:
         self.place, self.line = "", 0
@@ -131,13 +131,13 @@ class _Sampling:
         self._keys = keys
         self._names = names
         self._resident = self._most = resident()
-        self._trial = Trial(job, form)
-        self._form, self._reader = form, reader_of(form, job.read)
+        self._trial = trial
+        self._form, self._reader = trial.form, trial.reader
         self._fold = None
         if isinstance(self._trial.context, MapContext):
             spilling = Spilling("", _NO_LIMIT, buckets, 1)
             groups = self._trial.context.groups
-            self._fold = Fold(groups, spilling, combiner_of(job), combine_size)
+            self._fold = Fold(groups, spilling, combiner_of(trial.job), combine_size)
         self._files = self._bytes = self._records = self._pairs = self._text = self._packed = 0
         self._bad: Counter[str] = Counter()
         self._corrupt: list[str] = []
@@ -145,6 +145,12 @@ class _Sampling:
         self._half: tuple[int, int] | None = None  # bytes mapped and bytes held at half-time
 
     def run(self, files: Sequence[tuple[InputFile, str]]) -> None:
+        self._trial.call_hook("setup_map")
+        self._map_files(files)
+        self._trial.call_hook("finish_map")
+        self._flush()
+
+    def _map_files(self, files: Sequence[tuple[InputFile, str]]) -> None:
         # In random order, so that the first few files are from all over the input
         for file, path in random.Random(0).sample(files, min(len(files), _MOST_FILES)):
             if self._elapsed() > self._seconds:
@@ -172,7 +178,7 @@ class _Sampling:
                 self.line = number
                 taken += 0 if isinstance(record, str) else record.size
                 if self._is_sampled(record):
-                    bad = self._trial.map(path, dims, number, record, file.path)
+                    bad = self._trial.map(path, dims, number, record, file.path, file.source)
                     self._records += 1
                     if bad is not None:
                         self._bad[bad.reason] += 1

@@ -20,12 +20,13 @@ from daskmr.data.parts import Part
 from daskmr.diagnostics.run_state import RunOutline
 from daskmr.errors import JobError
 from daskmr.history import PHASES, StepFigures
-from daskmr.tasks.crashes import COMBINING, FETCHING, Mark, by_task, is_alive, read_marks
+from daskmr.tasks.crashes import Mark, by_task, is_alive, read_marks
 from daskmr.tasks.deaths import explain_death, explain_kills, file_of_death
 from daskmr.tasks.fold import Spilling
 from daskmr.tasks.hot_keys import with_counted
 from daskmr.tasks.map import TALLY, MapTask, map_packed
 from daskmr.tasks.partition_files import explain_timeout
+from daskmr.tasks.record_rule import skipped_errors
 from daskmr.tasks.reduce import Merge, Reduced, ReduceTask, never_met, reduce_buckets
 from daskmr.tasks.tally import Span, Tallies, Tally
 
@@ -199,6 +200,9 @@ class Execution:
             records=self.request.records,
             dim_names=inputs.listing.layout.field_names,
             indexed=self.request.is_indexed,
+            skipped=skipped_errors(config.on_error),
+            source=inputs.source,
+            remote_source=inputs.remote_source,
         )
         return Pinned(partial(map_packed, task=task))
 
@@ -336,10 +340,9 @@ class FileTimeout:
         # It is unknown whether processes on other hosts are alive; only a task's latest process can be.
         last = {(mark.phase, mark.number): mark for mark in marks}
         for mark in marks:
-            is_mapping = mark.path and mark.place not in (FETCHING, COMBINING)
             is_late = now - self._seen[_reading_of(mark)] > self.seconds
             lives = is_alive(mark.pid) if mark.is_local else last[mark.phase, mark.number] is mark
-            if is_mapping and is_late and lives:
+            if mark.file and is_late and lives:
                 raise _failure_at(mark.file, explain_timeout(mark.path, self.seconds))
 
 

@@ -10,6 +10,7 @@ from daskmr.data.sampling import Choice
 from daskmr.diagnostics.collector import Collector, Watcher
 from daskmr.diagnostics.notebook import progress_in_notebook
 from daskmr.errors import InputError
+from daskmr.job.check import take_hooks
 from daskmr.job.job import Job
 from daskmr.run.request import Request, check_request
 from daskmr.run.result import Result
@@ -65,7 +66,8 @@ def mapreduce(
         The user's functions: a script, a module, or ``Job(map=..., reduce=...)``. With a list, each
         maps the pairs that the one before has written; see docs/steps.md.
     map, reduce, combine, setup_reduce : callable, optional
-        The functions of the job, in place of `job`; see `daskmr.Job`.
+        The functions of the job, in place of `job`; see `daskmr.Job`. So are the hooks ``setup_map``,
+        ``finish_map`` and ``finish_reduce``.
     columns : sequence of str, optional
         With `map`: the names of the columns of the output.
     input_columns, output_columns : sequence of str, optional
@@ -149,7 +151,7 @@ def mapreduce(
     {'beta': 20, 'nightly': 12}
     """
     names = (columns, input_columns, output_columns)
-    job = _job_of(job, (map, combine, reduce, setup_reduce), names)
+    job = _job_of(job, (map, combine, reduce, setup_reduce), names, options)
     watcher = watcher or progress_in_notebook()
     stopwatch = Stopwatch()
     request = check_request(
@@ -175,10 +177,16 @@ def mapreduce(
         return _run(request, Collector(watcher, on_listing), stopwatch, stdout, earlier)
 
 
-def _job_of(job: Any, functions: tuple[Any, ...], names: tuple[Any, ...]) -> Any:
-    """Return the job, or one of the functions; raise InputError if both are given, or neither."""
+def _job_of(
+    job: Any, functions: tuple[Any, ...], names: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
+    """Return the job, or one of the functions; raise InputError if both are given, or neither.
+
+    - `options`: keyword arguments, from which hooks are removed.
+    """
+    hooks = take_hooks(options, "The job")
     if job is not None:
-        if any(each is not None for each in (*functions, *names)):
+        if hooks or any(each is not None for each in (*functions, *names)):
             raise InputError(
                 "mapreduce takes a job or its functions, not both. Give one: mapreduce(job, ...), or "
                 "mapreduce(map=map, reduce=reduce, ...)."
@@ -195,6 +203,7 @@ def _job_of(job: Any, functions: tuple[Any, ...], names: tuple[Any, ...]) -> Any
         columns=columns,
         input_columns=input_columns,
         output_columns=output_columns,
+        **hooks,
     )
 
 

@@ -6,7 +6,7 @@ import difflib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import median_low
 from typing import Any
 
@@ -312,6 +312,7 @@ class _Planner:
             keys=request.choice.keys,
             form=request.records,
             names=self.inputs.listing.layout.field_names,
+            on_error=config.on_error,
         )
         self._check_sample(sample)
         forecast = estimate(
@@ -331,6 +332,7 @@ class _Planner:
         cache_root = self.inputs.remote and self.inputs.remote.cache_root
         absent = {file.path for file in self.absent}
         for file in self.files:
+            file = replace(file, source=self.inputs.source_of(file))
             if not file.is_remote:
                 yield file, os.path.join(self.inputs.root, file.path)
             elif cache_root and file.path not in absent:

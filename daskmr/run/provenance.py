@@ -25,9 +25,10 @@ from daskmr.data.layout import is_layout_file
 from daskmr.data.listing import InputFile, Listing
 from daskmr.data.output_directory.base import Output, OutputDirectory
 from daskmr.data.readers.records import KEYED
+from daskmr.data.sources.given import Recorded, source_name
 from daskmr.errors import InputError
 from daskmr.job.job import Code, Job
-from daskmr.job.params.given import Recorded
+from daskmr.job.params.given import Recorded as RecordedParam
 from daskmr.run.outputs.side_cars import FORMAT, META_SUFFIX
 from daskmr.tasks.tally import by_group
 from daskmr.text import HIDDEN, masked, shell_word, some
@@ -97,6 +98,7 @@ def describe_run(
         "versions": _versions(),
         "input": {
             "data_dir": sources.recorded(),
+            "sources": [masked(source_name(value)) for value in sources.given],
             **({"root": inputs.listing.root} if sources.local and not sources.folder else {}),
             "bucket": bucket and masked(bucket),
             "files": len(files),
@@ -331,7 +333,8 @@ def repeat(
         if group & set(given):
             again = {name: value for name, value in again.items() if name not in group}
     if "data_dir" not in given:
-        again["data_dir"] = _sources_again(again["data_dir"], path, "bucket" in given)
+        names = meta["input"].get("sources", ())
+        again["data_dir"] = _sources_again(again["data_dir"], names, path, "bucket" in given)
     # A URL with masked credentials must be given again.
     masks = {n for n, v in again.items() if isinstance(v, str) and "://" in v and HIDDEN in v}
     again["params"] |= options.get("params") or {}
@@ -345,7 +348,7 @@ def recorded_params(meta: Mapping[str, Any]) -> dict[str, Any]:
     for place, params in enumerate(_params_in(meta)):
         for name, value in params.items():
             found.setdefault(name, {})[place] = value
-    return {name: Recorded(values) for name, values in found.items()}
+    return {name: RecordedParam(values) for name, values in found.items()}
 
 
 def _params_in(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -378,10 +381,12 @@ def _path_or_code(script: Mapping[str, Any]) -> str | None:
 
 
 def _sources_again(
-    recorded: str | list[str] | None, path: str, has_bucket: bool
+    recorded: str | list[str] | None, names: Sequence[str], path: str, has_bucket: bool
 ) -> str | list[str] | None:
     """Return the recorded ``data_dir`` to read again, without its URL if a bucket replaces it."""
     values = [recorded] if isinstance(recorded, str) else recorded or []
+    if len(names) == len(values):
+        values = list(map(Recorded.of, values, names))
     if any("://" in value and HIDDEN in value for value in values):
         return None  # must be given again, as it held credentials
     if {"-", "@-"} & set(values):

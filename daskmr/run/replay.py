@@ -16,7 +16,7 @@ from daskmr.data.readers.parquet import readable
 from daskmr.data.readers.records import Reading, RecordFormat
 from daskmr.data.readers.registry import reader_of
 from daskmr.data.sources.named_files import dims_by_end
-from daskmr.errors import InputError
+from daskmr.errors import InputError, JobError, TaskFailed
 from daskmr.job.job import Job, load_job
 from daskmr.job.process_errors import explain_process_error, no_children
 from daskmr.job.tracebacks import describe_exception, user_location
@@ -25,7 +25,7 @@ from daskmr.run.provenance import read_meta, recorded_params, script_in
 from daskmr.run.record_format import choose_format
 from daskmr.run.trial import TrialOutput
 from daskmr.tasks.guard import Returned, is_interruption, no_exit, shortened
-from daskmr.tasks.record_rule import RecordMapper, Why
+from daskmr.tasks.record_rule import RecordMapper, Why, skipped_errors
 from daskmr.text import counted
 
 __all__ = ["Replay", "Replayed", "open_replay"]
@@ -37,6 +37,7 @@ class Replayed:
 
     record: SavedRecord
     text: str  # the outcome, in one line
+    group: str  # the same for all records with the same outcome
     passes: bool  # whether `map` accepts it now
     traceback: TracebackType | None = None  # of the exception of `map`
 
@@ -50,21 +51,31 @@ class Replay:
     form: RecordFormat  # the format of the records
     records: tuple[SavedRecord, ...]
     root: str | None = None  # the folder of files that were named, whose layout is at their end
+    on_error: str = "fail"  # the setting of this name, of the run
+    source: str = ""  # the value of ``--data-dir`` of the run, if there was one
 
     def run(self) -> Iterator[Replayed]:
-        """Map the records one by one."""
-        with self.job.activate(), no_exit(), no_children():
-            for record in self.records:
-                yield self._map(record)
+        """Map the records one by one, as those of one partition.
 
-    def _map(self, record: SavedRecord) -> Replayed:
+        Raises `JobError` if `setup_map` fails.
+        """
+        with self.job.activate(), no_exit(), no_children():
+            output = TrialOutput(self.job)
+            try:
+                output.call_hook(self.job, "setup_map")
+            except TaskFailed as error:
+                raise JobError(error.message, error.details) from None
+            for record in self.records:
+                yield self._map(record, output)
+
+    def _map(self, record: SavedRecord, output: TrialOutput) -> Replayed:
         line = record.raw.decode("utf-8", "surrogateescape")
         reader = reader_of(self.form, self.job.read)
         dims = dims_of(record.file, self.layout, self.root) if reader or "\t" in line else Dims()
-        output = TrialOutput(self.job)
         bad: list[tuple[str, Why]] = []
-        mapper = RecordMapper(self.job.map, output, lambda *why: bad.append(why[2:]))
-        mapper.begin(record.file, record.line - 1)
+        skipped, mark = skipped_errors(self.on_error), len(output.pending)
+        mapper = RecordMapper(self.job.map, output, lambda *why: bad.append(why[2:]), skipped)
+        mapper.begin(record.file, record.line - 1, None, record.source or self.source)
         try:
             if reader is None:
                 mapper.map([line], True, dims)
@@ -75,26 +86,31 @@ class Replay:
         except BaseException as error:
             if is_interruption(error):
                 raise
-            return self._failed(record, error, "would fail the job now")
+            output.take_back(mark)
+            return self._failed(record, error, "would fail the job now", type(error).__name__)
         if not bad:
-            written = counted(len(output.pending), "value" if self.job.reduce else "line")
-            return Replayed(record, f"passes now, and writes {written}", passes=True)
+            written = counted(len(output.pending) - mark, "value" if self.job.reduce else "line")
+            return Replayed(record, f"passes now, and writes {written}", "passes now", passes=True)
         reason, why = bad[0]
-        if isinstance(why, ValueError):
-            return self._failed(record, why, "still bad")
+        if isinstance(why, Exception):
+            return self._failed(record, why, "still bad", reason)
         detail = str(why or reason)  # some details begin with the reason
         said = detail if detail.startswith(reason) else f"{reason}: {detail}"
         text = f"still {said}; it begins with {shortened(readable(line), 80)}"
-        return Replayed(record, text, passes=False)
+        return Replayed(record, text, f"still {reason}", passes=False)
 
-    def _failed(self, record: SavedRecord, error: BaseException, outcome: str) -> Replayed:
+    def _failed(
+        self, record: SavedRecord, error: BaseException, outcome: str, group: str
+    ) -> Replayed:
         place = user_location(self.job, error)
-        reason = error.explain("map") if isinstance(error, Returned) else describe_exception(error)
+        reason = describe_exception(error).removeprefix("BadRecord: ")
+        if isinstance(error, Returned):
+            reason = error.explain("map")
         text = f"{outcome}: {reason}" + (f" ({place})" if place else "")
         if explanation := explain_process_error(error):
             text += f". {explanation}"
         own = own_part(error.__traceback__, self.job.is_user_file)
-        return Replayed(record, text, passes=False, traceback=own)
+        return Replayed(record, text, f"{outcome}: {group}", passes=False, traceback=own)
 
 
 def own_part(trace: TracebackType | None, is_own: Callable[[str], bool]) -> TracebackType | None:
@@ -162,7 +178,10 @@ def open_replay(
         schema = load_schema(None, given or job.declared.layout)
         layout = schema.discovered_in(record.file for record in records).layout
     root = None if meta is None else meta["input"].get("root")
-    return Replay(job, layout, _format_of(meta, job), records, root)
+    on_error = load_config().on_error if meta is None else meta["options"].get("on_error", "fail")
+    read = (meta or {}).get("input", {})
+    source, *_ = read.get("sources") or [read.get("bucket") or ""]
+    return Replay(job, layout, _format_of(meta, job), records, root, on_error, source)
 
 
 def _format_of(meta: Mapping[str, Any] | None, job: Job) -> RecordFormat:

@@ -120,9 +120,14 @@ class Request:
         return plan_partitions(files, config.partition_bytes), notes + more
 
     def count_buckets(self, files: Sequence[InputFile]) -> tuple[int, int]:
-        """Choose the numbers of buckets and reducers; neither changes the result."""
+        """Choose the numbers of buckets and reducers; neither changes the result.
+
+        Except that of `finish_reduce`: with it, they depend on the input and ``num-reducers`` alone.
+        """
         requested = self.config.num_reducers
         workers = self.config.num_mappers or CPU_COUNT if self.is_local else None
+        if self.job.finish_reduce is not None:
+            workers = None
         buckets = count_buckets(files, requested)
         return buckets, count_reducers(buckets, requested, workers)
 

@@ -58,6 +58,8 @@ class Result(Counted):
         Number of input files that were deleted.
     poisoned : tuple of (str, str)
         Poison files that were skipped because they crashed their worker, and how.
+    bad_examples : mapping of str to tuple of str
+        The first bad records for each reason: file, line, why, and how the record begins.
     missing : tuple of (str, str)
         Objects that could not be fetched and were skipped, and why.
     cached, cached_bytes : int
@@ -100,6 +102,7 @@ class Result(Counted):
     timings: dict[str, float]
     deleted: int = 0
     skipped_reasons: tuple[str, ...] = ()
+    bad_examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     poisoned: tuple[tuple[str, str], ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
     cached: int = 0

@@ -6,7 +6,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, TypeAlias, cast
 
 from daskmr.config import Config
@@ -23,12 +23,11 @@ from daskmr.job.contexts import ItemContext, PairContext, TextContext
 from daskmr.job.job import Job
 from daskmr.job.keys import sorted_keys
 from daskmr.job.map_context import MapContext
-from daskmr.job.tracebacks import describe_exception
 from daskmr.tasks.crashes import describe_line
 from daskmr.tasks.guard import Returned, is_interruption, shortened, user_failure
 from daskmr.tasks.map_output import MapOutput
-from daskmr.tasks.record_rule import RecordMapper, Why
-from daskmr.tasks.user_calls import combiner_of, set_up
+from daskmr.tasks.record_rule import RecordMapper, Why, detail_of, skipped_errors
+from daskmr.tasks.user_calls import AT_RECORDS, call_hook, combiner_of, set_up
 
 __all__ = [
     "PAIRS",
@@ -116,6 +115,12 @@ class TrialOutput(MapOutput):
         self.hurry = self.context.hurry
         self.batch = 0  # flush after each record
 
+    def call_hook(self, job: Job, name: str) -> None:
+        """Call ``setup_map`` or ``finish_map``, if the job has it."""
+        if getattr(job, name) is not None:
+            call_hook(job, name, self.context, AT_RECORDS[name])
+            self.flush()
+
     def flush(self) -> None:
         """Process what was written for a record."""
         self.context.keep_counts()
@@ -137,10 +142,12 @@ class Trial:
     """A trial of a job, one record at a time. Enter `Job.activate` first.
 
     - `form`, `reader`, `unit`: the format of the records, its reader, and what its numbers count.
+    - `on_error`: the setting of this name.
     - `step`: what messages call the job, if it is a step before the last one.
     - `context`: the context that `map` writes to.
     - `pending`: keys, or lines of a map-only job, written since it was last cleared.
     - `header`: the lines that `setup_reduce` wrote for a map-only job.
+    - `ending`: the number of lines that `finish_reduce` wrote, once `reduced` was called.
 
     Examples
     --------
@@ -155,13 +162,17 @@ class Trial:
     ([('k', 1)], ['k\\t1\\n'])
     """
 
-    def __init__(self, job: Job, form: RecordFormat = KEYED, step: str = "") -> None:
+    def __init__(
+        self, job: Job, form: RecordFormat = KEYED, on_error: str = "fail", step: str = ""
+    ) -> None:
         self.job, self._step = job, step
         self._output = TrialOutput(job, step)
         self.header, self.context = self._output.header, self._output.context
         self.pending = self._output.pending
-        self._mapper = RecordMapper(job.map, self._output, self._note_bad)
+        skipped = skipped_errors(on_error)
+        self._mapper = RecordMapper(job.map, self._output, self._note_bad, skipped)
         self._bad: Bad | None = None
+        self.ending = 0
         self.form, self.reader = form, reader_of(form, job.read)
         self.unit = self.reader.unit if self.reader else "line"
         self._combiner = combiner_of(job)
@@ -172,18 +183,24 @@ class Trial:
         return self.context.groups if isinstance(self.context, MapContext) else defaultdict(list)
 
     def map(
-        self, place: str, dims: list[str], number: int, record: Record, path: str = ""
+        self,
+        place: str,
+        dims: list[str],
+        number: int,
+        record: Record,
+        path: str = "",
+        source: str = "",
     ) -> Bad | None:
         """Map one record; discard what a bad record has written.
 
         - `place`: the file, for messages.
         - `number`: the number of the record.
-        - `path`: the path of the file in the data dir.
-        Raises `TaskFailed` for any exception other than a ``ValueError``.
+        - `path`, `source`: the path of the file in the data dir, and the value of ``--data-dir``.
+        Raises `TaskFailed` for any exception that does not make the record bad.
         """
         self._bad = None
         try:
-            self._mapper.begin(path, number - 1)
+            self._mapper.begin(path, number - 1, None, source)
             if isinstance(record, str):
                 self._mapper.map([record], False, dims)
             else:
@@ -196,8 +213,12 @@ class Trial:
         where = describe_line(number, text_of(record)).replace("line", self.unit, 1)
         raise user_failure(self.job, "map", f"at {place}, {where}", failure)
 
+    def call_hook(self, name: str) -> None:
+        """Call ``setup_map`` or ``finish_map``, if the job has it."""
+        self._output.call_hook(self.job, name)
+
     def _note_bad(self, number: int, line: str, reason: str, error: Why) -> None:
-        detail = describe_exception(error) if isinstance(error, ValueError) else error
+        detail = detail_of(error) if isinstance(error, Exception) else error
         self._bad = Bad(reason, detail or "")
 
     def written_since(self, mark: int) -> list[Any]:
@@ -261,6 +282,10 @@ class Trial:
                     raise
                 failure = error
             raise user_failure(self.job, "reduce", f"for the key {shortened(key)}", failure)
+        before = len(context.written)
+        if self.job.finish_reduce is not None:
+            call_hook(self.job, "finish_reduce", context, "after the last key")
+        self.ending = len(context.written) - before
         return header
 
 
@@ -298,6 +323,7 @@ def _sources(inputs: Inputs) -> Iterator[tuple[InputFile, str | BinaryIO]]:
     """Yield the files in order, each with its local path or a stream from the store."""
     with inputs.open_cache() or nullcontext() as cache:
         for file in inputs.listing.files:
+            file = replace(file, source=inputs.source_of(file))
             if not file.is_remote or inputs.remote is None:
                 yield file, os.path.join(inputs.root, file.path)
                 continue

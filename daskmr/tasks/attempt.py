@@ -28,9 +28,15 @@ from daskmr.tasks.guard import TimeIsUp, is_interruption, shortened, user_failur
 from daskmr.tasks.map_output import FoldedOutput, MapOutput, PartOutput
 from daskmr.tasks.partition_files import PartitionFiles, source_name, time_limit
 from daskmr.tasks.progress import Reporter
-from daskmr.tasks.record_rule import BadRecords, RecordMapper, SampledMap
+from daskmr.tasks.record_rule import BadRecords, RecordMapper, SampledMap, advice_to_skip
 from daskmr.tasks.tally import Span, Tally
-from daskmr.tasks.user_calls import join_threads, read_profile, refuse_late_writes
+from daskmr.tasks.user_calls import (
+    AT_RECORDS,
+    call_hook,
+    join_threads,
+    read_profile,
+    refuse_late_writes,
+)
 from daskmr.worker import until_cancelled, worker_name
 
 if TYPE_CHECKING:
@@ -86,7 +92,7 @@ class Attempt:
             place = task.scratch.parts()
             self.output = PartOutput(task.job, place, task.part_bytes, task.kind, task.indexed)
         user_map = task.job.map if self.sampled is None else self.sampled.map
-        self.mapper = RecordMapper(user_map, self.output, self.bad.add)
+        self.mapper = RecordMapper(user_map, self.output, self.bad.add, task.skipped)
         self.reader = reader_of(task.records, task.job.read)
         if self.reader is not None:
             self.bad.unit = self.reader.unit
@@ -142,7 +148,9 @@ class Attempt:
                 refuse_poison(marker, self.files.poison)
             else:
                 refuse_third_try(marker, self.run_dir)
+            self._call_hook("setup_map", marker)
             self._map_files(marker)
+            self._call_hook("finish_map", marker)
             marker.at_end()
             self.reporter.at_end()
             if note := join_threads(self.task.job, "map", self.output.references):
@@ -154,13 +162,22 @@ class Attempt:
             refuse_late_writes(self.run_dir)
             return results
 
+    def _call_hook(self, name: str, marker: Marker) -> None:
+        """Call a hook, if the job has it, and keep what it writes, which no bad record undoes."""
+        if getattr(self.task.job, name) is None:
+            return
+        where = AT_RECORDS[name]
+        marker.at_end(f"{name}, {where}")
+        call_hook(self.task.job, name, self.output.context, f"{where}{self.files.at_end(name)}")
+        self.output.flush()
+
     def _map_files(self, marker: Marker) -> None:
         with closing(self.files.open(marker, self.reporter)) as opened:  # ends pending fetches
             for file, source in opened:
                 self.file, place = file, source_name(source)
                 has_rows = self.reader is not None and self.reader.splits == "row groups"
                 self.before = None if has_rows else self.files.counter(file, place)
-                self.bad.begin(file.path, place, self.lines, self.before)
+                self.bad.begin(file.path, place, self.lines, self.before, file.source)
                 marker.begin(place, file.path)
                 self.reporter.begin(file.path)
                 try:
@@ -221,7 +238,7 @@ class Attempt:
 
     def _map_lines(self, source: str | BinaryIO, dims: list[str], marker: Marker) -> None:
         path, mapper = source_name(source), self.mapper
-        mapper.begin(self.file.path, before=self.before)
+        mapper.begin(self.file.path, 0, self.before, self.task.source_of(self.file))
         self.file_records = 0
         reading = True
         try:
@@ -280,6 +297,7 @@ class Attempt:
         failure = user_failure(self.task.job, function, f"at {path}, {place}", error)
         if not reading:
             failure.record = shortened(line, _RECORD)
+            failure.message += advice_to_skip(error)
         if isinstance(error, OutOfMemory):
             failure.files, failure.skip_reason = (self.file.path,), failure.message
         return failure

@@ -151,9 +151,12 @@ class Marker:
         """Record the file that is read from now on."""
         self._write(since=clock.now(), path=path, place="", file=file)
 
-    def at_end(self) -> None:
-        """Record that all files are read."""
-        self._write(since=clock.now(), place=COMBINING, file="")
+    def at_end(self, place: str = COMBINING) -> None:
+        """Record that all files are read, or none yet; or all keys are reduced.
+
+        - `place`: where the task is.
+        """
+        self._write(since=clock.now(), place=place, file="")
 
     def fetch(self, path: str) -> None:
         """Record the file that the task waits for."""

@@ -101,6 +101,8 @@ def _how_to_write(function: str, value: Any) -> str:
         return "Make it a plain function that calls `context.write(key, value)`"
     if isinstance(value, Iterator):
         return "Instead of `yield key, value` call `context.write(key, value)`"
+    if function == "setup_map":
+        return "To keep it for `map`, set an attribute: `context.state = ...`"
     if function == "setup_reduce":
         return "Instead of `return header` call `context.writeline(header)`"
     if function != "map":

@@ -65,7 +65,14 @@ class MapTask:
     records: RecordFormat = KEYED  # the format of the records
     dim_names: tuple[str, ...] = ()  # names of the dimensions
     indexed: bool = False  # workers write the output of a map-only job, from segments
+    skipped: tuple[type[Exception], ...] = (ValueError,)  # exceptions that make a record bad
+    source: str = ""  # the value of ``--data-dir`` that files are from, unless they name another
+    remote_source: str = ""  # the same for the files of a store
     origin: clock.Origin = field(default_factory=clock.origin)  # the clock of the run
+
+    def source_of(self, file: InputFile) -> str:
+        """Return the value of ``--data-dir`` that a file is from."""
+        return file.source or (self.remote_source if file.is_remote else self.source)
 
     def dims_of(self, file: InputFile) -> Dims:
         """Return the dimensions of a file as `map` gets them."""

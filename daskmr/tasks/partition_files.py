@@ -157,6 +157,11 @@ class PartitionFiles:
             return None
         return cache(partial(lines_before, file, partial(self.open_local, path=path)))
 
+    def at_end(self, hook: str) -> str:
+        """Name the first file for ``setup_map``, or the last one for ``finish_map``, if there is any."""
+        files = self.partition.files
+        return f" of {files[0 if hook == 'setup_map' else -1].path}" if files else ""
+
     def distrust(self, file: InputFile) -> bool:
         """Check whether only the local copy of an object is damaged; if so, never use it again."""
         cache = self._remote.open_cache() if file.is_remote and self._remote else None

@@ -1,8 +1,8 @@
 """The rule for records: how `map` is called for them, and when they are bad.
 
 A line is split at its first tab; without one it is a bad record. A record is also bad if `map` raises
-a ``ValueError`` that is not caused by the process; the output of that call is then undone. Any other
-exception of `map` fails the job.
+a ``ValueError`` that is not caused by the process, and with ``on-error: skip`` one of a few other
+exceptions; the output of that call is then undone. Any other exception of `map` fails the job.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from daskmr.counts import MOST_REASONS, OTHER_REASONS
 from daskmr.data.bad_records import SavedRecord
 from daskmr.data.readers.parquet import readable
 from daskmr.data.readers.records import (
@@ -25,8 +26,9 @@ from daskmr.data.readers.records import (
 )
 from daskmr.data.sampling import KeyFilter
 from daskmr.errors import TaskFailed, foreign
+from daskmr.job.contexts import CounterError
 from daskmr.job.process_errors import explain_process_error
-from daskmr.job.tracebacks import describe_exception
+from daskmr.job.tracebacks import describe_exception, elide
 from daskmr.memory import describe_size, limit, limit_for_line
 from daskmr.tasks.guard import Returned, shortened
 from daskmr.tasks.tally import EXAMPLES, OPENING_LINES, SAVED_AT_MOST, Opening, explain_untabbed
@@ -35,13 +37,58 @@ from daskmr.tasks.user_calls import Call, current_call
 if TYPE_CHECKING:
     from daskmr.tasks.map_output import MapOutput
 
-__all__ = ["NO_TAB", "BadRecords", "RecordMapper", "SampledMap", "Why"]
+__all__ = [
+    "NO_TAB", "BadRecords", "RecordMapper", "SampledMap", "Why", "advice_to_skip", "detail_of",
+    "is_skippable", "skipped_errors",
+]  # fmt: skip
 
 NO_TAB = "no tab in the line"
 
+# Exceptions of `map`, besides ``ValueError``, that make a record bad with ``on-error: skip``
+_SKIPPABLE = (KeyError, TypeError, IndexError, AttributeError)
+_REASON = 200  # characters
 
-Why = ValueError | str | None
+Errors = tuple[type[Exception], ...]
+Why = Exception | str | None
 OnBad = Callable[[int, str, str, Why], object]
+
+
+def skipped_errors(on_error: str) -> Errors:
+    """Return the exceptions of `map` that make a record bad.
+
+    - `on_error`: the setting of this name.
+    """
+    return (ValueError, *_SKIPPABLE) if on_error == "skip" else (ValueError,)
+
+
+def is_skippable(error: BaseException) -> bool:
+    """Check whether an exception may be due to the record, rather than to the process or the script."""
+    return not (isinstance(error, Returned | CounterError) or explain_process_error(error))
+
+
+def advice_to_skip(error: BaseException) -> str:
+    """Return how to go on after an exception of `map` that fails the job, if it may be the record's."""
+    if not isinstance(error, _SKIPPABLE) or not is_skippable(error):
+        return ""
+    return " To count such records as bad, and go on: --on-error skip"
+
+
+def _reason_for(error: Exception) -> str:
+    """Return the words by which a bad record is counted, given the exception of `map`.
+
+    >>> [_reason_for(error) for error in (BadRecord("no\\nuser"), UnicodeError("x"), KeyError("id"))]
+    ['no user', 'UnicodeError', "KeyError: 'id'"]
+    """
+    if isinstance(error, BadRecord):
+        return elide(" ".join(str(error.reason).split()), _REASON, " ... ") or type(error).__name__
+    if isinstance(error, ValueError):
+        return type(error).__name__
+    return elide(describe_exception(error), _REASON, " ... ")
+
+
+def detail_of(error: Exception) -> str:
+    """Describe why a record is bad, given the exception of `map`."""
+    return describe_exception(error).removeprefix("BadRecord: ")
 
 
 class RecordMapper:
@@ -51,21 +98,36 @@ class RecordMapper:
     - `output`: the destination of its output.
     - `on_bad`: called as ``on_bad(number, line, reason, error)`` for a bad record; `error` is the
       exception of `map`, if it was called; or text about a record that its reader refused.
+    - `skipped`: the exceptions of `map` that make a record bad.
     - `line`: the line that `map` was last called for, or the dict of a row.
     """
 
-    def __init__(self, user_map: Callable[..., Any], output: MapOutput, on_bad: OnBad) -> None:
+    def __init__(
+        self,
+        user_map: Callable[..., Any],
+        output: MapOutput,
+        on_bad: OnBad,
+        skipped: Errors = (ValueError,),
+    ) -> None:
+        self._skipped = skipped
         self._map = user_map
         self._output = output
         self._on_bad = on_bad
         self.begin("")
 
-    def begin(self, file: str, number: int = 0, before: Callable[[], int] | None = None) -> None:
+    def begin(
+        self,
+        file: str,
+        number: int = 0,
+        before: Callable[[], int] | None = None,
+        source: str = "",
+    ) -> None:
         """Begin a file, or go on after its line `number`.
 
+        - `source`: the value of ``--data-dir`` that the file is from.
         - `before`: counts the lines before the part of the file that is read, if it is only a part.
         """
-        self._call = Call("map", file, number, before=before)
+        self._call = Call("map", file, source, number, before=before)
         self.line: Any = ""
         self._output.context.user.at(self._call)
 
@@ -89,6 +151,7 @@ class RecordMapper:
         # To be fast, call only `map` itself for each record.
         user_map, output, call = self._map, self._output, self._call
         user, pending, hurry = output.context.user, output.pending, output.hurry
+        skipped = self._skipped
         call.last_line += len(lines)
         call.rest, line = iter(lines), ""
         try:
@@ -106,11 +169,11 @@ class RecordMapper:
                         returned = user_map(key, dims, value, user)
                         if returned is not None:
                             raise Returned(returned)
-                    except ValueError as error:
-                        if explain_process_error(error):
+                    except skipped as error:
+                        if not is_skippable(error):
                             raise
                         output.take_back(mark)
-                        self._on_bad(call.line, line, type(error).__name__, error)
+                        self._on_bad(call.line, line, _reason_for(error), error)
                     if mark >= output.batch:
                         output.flush()
                     elif hurry:
@@ -121,10 +184,11 @@ class RecordMapper:
     def map_records(self, records: Records, dims: list[str]) -> None:
         """Map the records of a reader, otherwise like `map`.
 
-        A record is bad if the reader says so, or `map` raises a ``ValueError``.
+        A record is bad if the reader says so, or `map` raises one of `skipped`.
         """
         user_map, output, call = self._map, self._output, self._call
         user, pending, hurry = output.context.user, output.pending, output.hurry
+        skipped = self._skipped
         call.numbers, call.rest = records.numbers, iter(records.values)
         self.line = ""
         try:
@@ -139,12 +203,12 @@ class RecordMapper:
                         returned = user_map(key, dims, value, user)
                         if returned is not None:
                             raise Returned(returned)
-                    except ValueError as error:
-                        if explain_process_error(error):
+                    except skipped as error:
+                        if not is_skippable(error):
                             raise
                         output.take_back(mark)
                         text = records.text(call.index)
-                        self._on_bad(call.line, text, type(error).__name__, error)
+                        self._on_bad(call.line, text, _reason_for(error), error)
                     if mark >= output.batch:
                         output.flush()
                     elif hurry:
@@ -179,23 +243,30 @@ class BadRecords:
     _saved_bytes: int = 0
     _last: str = ""
     _path: str = ""
+    _source: str = ""
     _place: str = ""
     _lines: int = 0
     _before: Callable[[], int] | None = None
 
     def begin(
-        self, path: str, place: str, lines: int, before: Callable[[], int] | None = None
+        self,
+        path: str,
+        place: str,
+        lines: int,
+        before: Callable[[], int] | None = None,
+        source: str = "",
     ) -> None:
-        """Begin a file, given its path in the data dir, its location and the lines before it.
+        """Begin a file, given its path in the data dir, its location, the lines before it, and its source.
 
         - `before`: counts the lines before the part of the file that is read, if it is only a part.
         """
         self._path, self._place, self._lines, self._before = path, place, lines, before
+        self._source = source
 
     def add(self, number: int, line: str, reason: str, error: Why) -> None:
         """Take a bad record from a `RecordMapper`."""
-        is_raised = isinstance(error, ValueError)
-        detail = describe_exception(error) if isinstance(error, ValueError) else error or ""
+        is_raised = isinstance(error, Exception)
+        detail = detail_of(error) if isinstance(error, Exception) else error or ""
         if isinstance(line, OversizedLine):
             if line.length <= self.max_record_bytes:
                 raise TaskFailed(self._explain_length(number, line))
@@ -212,8 +283,10 @@ class BadRecords:
         return self._lines + number - 1 - (self._before() if self._before is not None else 0)
 
     def _count(self, number: int, line: str, reason: str, detail: str) -> None:
-        path = self._path
-        self.reasons[reason] += 1
+        path, group = self._path, reason
+        if reason not in self.reasons and len(self.reasons) >= MOST_REASONS:
+            group = OTHER_REASONS
+        self.reasons[group] += 1
         self.files[path] += 1
         raw = raw_bytes(line)
         is_large = isinstance(line, OversizedLine) or len(raw) > self.save_limit
@@ -224,11 +297,12 @@ class BadRecords:
         if is_large or self.truncated:
             self.unsaved.add(path)
         else:
-            self.saved.append(SavedRecord(path, number, reason, detail, raw, self.header))
+            saved = SavedRecord(path, number, reason, detail, raw, self.header, self._source)
+            self.saved.append(saved)
         begins = shortened(readable(line), 80)
         self._last = f"{path}, {self.unit} {number}: {detail or reason}; it begins with {begins}"
-        if len(self.examples.setdefault(reason, ())) < EXAMPLES:
-            self.examples[reason] += (self._last,)
+        if len(self.examples.setdefault(group, ())) < EXAMPLES:
+            self.examples[group] += (self._last,)
 
     def _is_sampled(self, number: int, line: str) -> bool:
         """Check whether a bad record is in the sample; one that `map` was called for certainly is."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cProfile
 import os
+import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from daskmr.data.spill_dir import Scratch
 from daskmr.data.writers.contexts import OutputKind, WritingContext, packed, report_of
 from daskmr.history import HotKey, TaskSpan
 from daskmr.job.job import Job
-from daskmr.job.keys import name_key
+from daskmr.job.keys import Ending, name_key
 from daskmr.memory import OutOfMemory, held_by_task
 from daskmr.tasks.crashes import Marker
 from daskmr.tasks.deaths import activated, load, refuse_third_try
@@ -34,6 +35,7 @@ from daskmr.tasks.user_calls import (
     NO_KEY,
     Call,
     ContextReferences,
+    call_hook,
     combiner_of,
     current_call,
     join_threads,
@@ -136,6 +138,8 @@ def reduce_buckets(
         with Reporter(watched_dir, "reduce", first, reducer.counts) as reporter:
             try:
                 parts = tuple(reducer.reduce(run, reporter) for run in runs.values())
+                if task.job.finish_reduce is not None:
+                    parts += reducer.finish(min(runs, default=sys.maxsize))
                 reducer.context.keep_counts()
             finally:
                 reducer.context.close(run_dir)
@@ -152,7 +156,7 @@ def reduce_buckets(
 
 
 class _Reducer:
-    """A reducer, which calls `setup_reduce` once and then reduces its buckets."""
+    """A reducer, which calls `setup_reduce` once, reduces its buckets, and calls `finish_reduce`."""
 
     def __init__(self, task: ReduceTask, run_dir: str, marker: Marker) -> None:
         self.task = task
@@ -180,6 +184,28 @@ class _Reducer:
                 self._reduce_into(part, run, call)
             self.buckets_done += 1
             return part.finish(report_of(self.context))
+        except BaseException:
+            part.discard()
+            raise
+
+    def finish(self, number: int) -> tuple[Part, ...]:
+        """Call `finish_reduce`, and return what it writes, if anything, as a part after all keys.
+
+        - `number`: determines the order among the reducers.
+        """
+        task, context = self.task, self.context
+        self.marker.at_end("finish_reduce, after the last key")
+        call_hook(task.job, "finish_reduce", context, "after the last key")
+        join_threads(task.job, "finish_reduce", self.references)
+        if not context.written:
+            return ()
+        place, is_step = task.scratch.parts(), bool(task.kind.step)
+        part = PartWriter(place, task.part_bytes, self.header, task.indexed, is_step)
+        try:
+            block = _Block(part, context, _BLOCK_BYTES)
+            block.take(Ending(number))
+            block.end()
+            return (part.finish(report_of(context)),)
         except BaseException:
             part.discard()
             raise

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Any
 
 import zstandard
 
-from daskmr.counts import NO_COUNTS, Counted, Counts, add_counts
+from daskmr.counts import MOST_REASONS, NO_COUNTS, Counted, Counts, add_counts
 from daskmr.data.bad_records import SavedRecord
 from daskmr.data.readers.sniffing import LINE_CHARACTERS, describe_lines, format_of
 from daskmr.history import HotKey, TaskSpan
@@ -172,7 +172,8 @@ class Tally(Counted):
 
     def first_bad(self) -> list[str]:
         """Return a few bad records: one for each reason, the most frequent first, then more."""
-        reasons = sorted(self.examples, key=lambda reason: (-self.bad_reasons[reason], reason))
+        counts = self.bad_reasons
+        reasons = sorted(self.examples, key=lambda reason: (-counts.get(reason, 0), reason))
         rounds = zip_longest(*(self.examples[reason] for reason in reasons))
         return [example for each in rounds for example in each if example][:EXAMPLES]
 
@@ -229,7 +230,7 @@ def _within(
 def _merge_examples(
     first: Mapping[str, tuple[str, ...]], second: Mapping[str, tuple[str, ...]]
 ) -> dict[str, tuple[str, ...]]:
-    reasons = first.keys() | second.keys()
+    reasons = islice({**first, **second}, 4 * MOST_REASONS)
     return {r: (first.get(r, ()) + second.get(r, ()))[:EXAMPLES] for r in reasons}
 
 

@@ -22,10 +22,12 @@ from daskmr.tasks.guard import Returned, is_interruption, shortened, user_failur
 from daskmr.tasks.tally import Profile
 
 __all__ = [
+    "AT_RECORDS",
     "NO_KEY",
     "Call",
     "Combiner",
     "ContextReferences",
+    "call_hook",
     "combiner_of",
     "current_call",
     "join_threads",
@@ -42,6 +44,9 @@ _IDLE_POLLS = 3
 NO_KEY: Any = object()
 """Placeholder for the key of a call that has none."""
 
+AT_RECORDS = {"setup_map": "before the first record", "finish_map": "after the last record"}
+"""When the hooks of a partition are called."""
+
 _NO_LINES: Iterator[str] = iter(())
 
 
@@ -57,8 +62,9 @@ class Call:
     2
     """
 
-    function: str  # ``"map"``, ``"combine"``, ``"reduce"`` or ``"setup_reduce"``
+    function: str  # ``"map"``, ``"combine"``, ``"reduce"``, ``"setup_reduce"`` or a hook
     file: str = ""  # the file whose records are mapped
+    source: str = ""  # the value of ``--data-dir`` that it is from
     last_line: int = 0  # the line number in `file` of the last line of the current batch
     rest: Iterator[Any] = _NO_LINES  # lines of that batch that are not yet mapped
     key: Any = NO_KEY  # the key whose values are reduced or combined, or `NO_KEY`
@@ -209,6 +215,25 @@ def set_up(job: Job, context: Any) -> tuple[Any, ...]:
         context.written.clear()
         return header
     raise user_failure(job, "setup_reduce", "before the first key", failure)
+
+
+def call_hook(job: Job, name: str, context: Any, where: str) -> None:
+    """Call the hook `name`, which the job has, once no record is mapped.
+
+    - `where`: the place for a failure, such as ``"after the last key"``.
+    """
+    context.user.at(None)
+    try:
+        with current_call().making(Call(name)):
+            returned = getattr(job, name)(context.user)
+        if returned is None:
+            return
+        raise Returned(returned)
+    except BaseException as error:
+        if is_interruption(error):
+            raise
+        failure = error
+    raise user_failure(job, name, where, failure)
 
 
 def refuse_late_writes(run: str) -> None:

@@ -189,12 +189,13 @@ def test_a_function_that_looks_like_one_of_a_job_is_noted(run):
             context.write(key, helper(value))
         def helper(value):
             return value
-        def map_finished(context):
+        def map_cleanup(context):
             context.write("lost", 1)
     """
     result = run(script, [["k\tv"]])
     assert [note for note in result.notes if "never called" in note] == [
-        "`map_finished` is never called: a run calls only `map`, `combine`, `reduce` and `setup_reduce` of a script"
+        "`map_cleanup` is never called: a run calls only `map`, `combine`, `reduce`, `setup_reduce`, "
+        "`setup_map`, `finish_map` and `finish_reduce` of a script"
     ]
 
 

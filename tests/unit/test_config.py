@@ -35,6 +35,7 @@ DEFAULTS: dict[str, Any] = {
     "spill_bytes": 64 << 20,
     "combine_size": 50,
     "max_bad_records": 0.5,
+    "on_error": "fail",
     "bad_records_saved": 4 << 20,
     "max_record_bytes": 1 << 30,
     "skip_corrupt_files": False,

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskmr.counts import NO_COUNTS, Counted, Counts, add_counts
+from daskmr.counts import MOST_REASONS, NO_COUNTS, OTHER_REASONS, Counted, Counts, add_counts
 
 REASONS = st.dictionaries(st.sampled_from("abc"), st.integers(1, 9))
 FIGURES = st.integers(0, 9)
@@ -50,3 +50,13 @@ def test_what_holds_them_shows_every_figure() -> None:
     counts = Counts(*range(3), {"a": 2}, *range(4, 9))
     holder = Holder(counts)
     assert {name: getattr(holder, name) for name in counts.as_dict()} == counts.as_dict()
+
+
+def test_only_the_most_frequent_reasons_are_counted_one_by_one() -> None:
+    total = Counts()
+    for number in range(3 * MOST_REASONS):
+        total += Counts(bad_reasons={f"{number}": 1, "often": 2})
+    assert total.bad_records == 9 * MOST_REASONS
+    assert len(total.bad_reasons) == MOST_REASONS
+    assert total.bad_reasons["often"] == 6 * MOST_REASONS
+    assert total.bad_reasons[OTHER_REASONS] == 3 * MOST_REASONS - (MOST_REASONS - 2)

@@ -119,21 +119,50 @@ class RecordFormat:
 KEYED = RecordFormat()
 
 
-@dataclass(frozen=True, slots=True)
-class BadRecord:
-    r"""A record that cannot be read; a script's `read` yields it in place of ``(key, value)``.
+class BadRecord(ValueError):
+    r"""A record that cannot be used: `map` raises it, and a script's `read` yields it.
 
-    - `raw`: its bytes, which are saved.
-    - `reason`: a few words by which bad records are counted.
+    In `map` it is ``BadRecord(reason, detail="")``. In `read` it is ``BadRecord(raw, reason,
+    detail="")``, in place of ``(key, value)``.
+
+    - `raw`: the bytes of the record, which are saved; ``None`` in `map`, which need not give them.
+    - `reason`: a few words by which bad records are counted; by default the name of the class.
     - `detail`: more about this record.
 
     >>> BadRecord(b"\x00\x01", "no magic number")
     BadRecord(raw=b'\x00\x01', reason='no magic number', detail='')
+    >>> BadRecord("no user", "the fields are id, time")
+    BadRecord(raw=None, reason='no user', detail='the fields are id, time')
     """
 
-    raw: bytes | OversizedLine
+    raw: Any
     reason: str
-    detail: str = ""
+    detail: str
+
+    def __init__(self, *about: Any, **named: Any) -> None:
+        super().__init__(*about)
+        has_raw = bool(about) and isinstance(about[0], bytes | OversizedLine)
+        names = ("raw", "reason", "detail")[not has_raw :]
+        if len(about) > len(names) or not {*names[len(about) :]}.issuperset(named.keys() - {"raw"}):
+            raise TypeError(
+                "BadRecord takes a reason and a detail, after the bytes of a record in read"
+            )
+        given = dict(zip(names, about, strict=False)) | named
+        self.raw = given.get("raw")
+        self.reason = given.get("reason", type(self).__name__)
+        self.detail = given.get("detail", "")
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else str(self.reason)
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        return f"{name}(raw={self.raw!r}, reason={self.reason!r}, detail={self.detail!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(self) == vars(other)
+
+    __hash__ = ValueError.__hash__
 
 
 class Records(NamedTuple):

@@ -67,8 +67,10 @@ class StreamReader(Reader):
     def _pair(self, found: Any, number: int) -> tuple[Any, Any]:
         if isinstance(found, BadRecord):
             if not isinstance(found.raw, bytes) or not isinstance(found.reason, str):
-                raise TypeError("BadRecord takes bytes and a reason: BadRecord(raw, reason)")
-            return None, found
+                raise TypeError(
+                    "BadRecord takes bytes and a reason in `read`: BadRecord(raw, reason)"
+                )
+            return None, BadRecord(found.raw, found.reason, found.detail)  # also of a subclass
         if not isinstance(found, tuple) or len(found) != 2:
             raise TypeError(
                 f"`read` yielded {found!r:.80} as record {number}, not a pair (key, value), nor a "
@@ -90,7 +92,7 @@ def _records(keys: list[Any], values: list[Any], first: int, size: int) -> Recor
     def raw(index: int) -> bytes | OversizedLine:
         value = values[index]
         if isinstance(value, BadRecord):
-            return value.raw
+            return value.raw  # type: ignore[no-any-return]
         pair = [keys[index], value]
         with suppress(ValueError, TypeError, RecursionError):
             text = json.dumps(pair)

@@ -22,7 +22,9 @@ from daskmr.workdir import disk_error
 if TYPE_CHECKING:
     from daskmr.config import Config
 
-__all__ = ["STDIN", "Sources", "parse_sources", "read_stdin", "spool", "spooled"]
+__all__ = [
+    "STDIN", "Recorded", "Sources", "parse_sources", "read_stdin", "source_name", "spool", "spooled",
+]  # fmt: skip
 
 STDIN = "stdin"
 """The path of the data from standard input, relative to the root of the input."""
@@ -77,6 +79,16 @@ class Sources:
         """The only value as a text, several as a tuple, and none as ``None``."""
         return self.given[0] if len(self.given) == 1 else self.given or None
 
+    def named(self, bucket: str | None = None) -> str:
+        """Return the only local source, or that of a store, as scripts see it.
+
+        - `bucket`: the URL or the name of the store.
+
+        >>> Sources(("logs/",)).named(), Sources(("logs", "s3://b/data/")).named("s3://b/data/")
+        ('logs', 's3://b/data')
+        """
+        return source_name(bucket or (self.local[0] if len(self.local) == 1 else ""))
+
     def recorded(self) -> str | list[str] | None:
         """Return what to record for a run that repeats this one: absolute paths, and no secret."""
         values = [_absolute(value) for value in self.given]
@@ -96,6 +108,23 @@ class Sources:
                 "one. Give their common prefix, and choose below it with --input-filter."
             )
         return replace(config, bucket=url)
+
+
+class Recorded(str):
+    """A value of ``--data-dir`` of an earlier run, with the name that scripts saw then."""
+
+    name = ""
+
+    @classmethod
+    def of(cls, value: str, name: str) -> Recorded:
+        recorded = cls(value)
+        recorded.name = name
+        return recorded
+
+
+def source_name(given: str) -> str:
+    """Return a value of ``--data-dir`` as scripts see it, without a "/" at its end."""
+    return given.name if isinstance(given, Recorded) else given.rstrip("/") or given[:1]
 
 
 def parse_sources(data_dir: Any) -> Sources:

@@ -11,7 +11,7 @@ from itertools import takewhile
 from daskmr.data.filters import Seen
 from daskmr.data.layout import Layout, Schema, load_layout
 from daskmr.data.listing import InputFile, Listing, Selection, list_files, refuse_names
-from daskmr.data.sources.given import Sources, read_stdin
+from daskmr.data.sources.given import Sources, read_stdin, source_name
 from daskmr.data.sources.globs import expand, is_glob, split_glob
 from daskmr.data.sources.own_files import outputs_from, why_own
 from daskmr.errors import InputError, NothingMatchedError
@@ -159,13 +159,15 @@ class _Group:
     ) -> Iterator[tuple[str, str, InputFile]]:
         """Yield the absolute path, the real path and the entry of each file; record the others."""
         start = _below(root, f"{self.bases[0]}/") if self.bases else ""
+        source = source_name(self.given)
         if self.listing is not None:
             for path, reason in zip(self.listing.skipped, self.listing.reasons, strict=True):
                 selection.skip(start + path, reason)
             selection.skipped_count += self.listing.skipped_count - len(self.listing.skipped)
             for file in self.listing.files:
                 absolute = os.path.join(self.listing.root, file.path)
-                yield absolute, reader.real(absolute), replace(file, path=start + file.path)
+                found = replace(file, path=start + file.path, source=source)
+                yield absolute, reader.real(absolute), found
             return
         for absolute in self.paths:
             path = _below(root, absolute)
@@ -256,7 +258,8 @@ class _Reader:
             dims = self._dims(absolute, group, selection, path)
         if dims is None:
             return None
-        return InputFile(path, found.st_size, dims, None, None, found.st_mtime_ns, found.st_ino)
+        times = (None, None, found.st_mtime_ns, found.st_ino, None)
+        return InputFile(path, found.st_size, dims, *times, source_name(group.given))
 
     def _dims(
         self, absolute: str, group: _Group, selection: Selection, path: str

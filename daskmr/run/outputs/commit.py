@@ -197,6 +197,7 @@ def result_of(
         output=target.name if target is not None else None,
         counts=tally.counts._replace(bad_reasons=most_frequent_first(tally.bad_reasons)),
         bad_files=tally.bad_files,
+        bad_examples=tally.examples,
         saved_bad_records=tally.saved,
         bad_records_path=side_cars.bad_path if side_cars and side_cars.bad else None,
         skipped=listing.skipped,

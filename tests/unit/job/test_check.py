@@ -11,6 +11,7 @@ from support.jobs import ROOT
 from support.scripts import ARGUMENTS, MAP, WRITE, error_of, failure_of, link_to, run_map
 
 from daskmr.errors import InputError, Interrupted
+from daskmr.job.check import take_hooks
 from daskmr.job.job import Job, load_job
 
 
@@ -234,3 +235,20 @@ def test_functions_that_are_fine(tree):
     assert run_map(load_job(tree(wrapped))) == [(1, 2)]
     with pytest.raises(InputError, match=r"^The job: `map` is 3"):
         Job(map=3)
+
+
+def test_hooks_are_taken_by_either_name():
+    options = {"map_finished": len, "setup_map": None, "finish_reduce": repr, "other": 1}
+    assert take_hooks(options, "x") == {"finish_map": len, "finish_reduce": repr}
+    assert options == {"other": 1}
+    with pytest.raises(InputError, match="the old name of `finish_map`"):
+        take_hooks({"map_finished": len, "finish_map": repr}, "x")
+    job = pickle.loads(pickle.dumps(Job(map=lambda k, d, v, c: None, setup_map=len)))
+    assert (job.setup_map, job.finish_map, job.finish_reduce) == (len, None, None)
+
+
+def test_hooks_of_a_library_are_not_those_of_the_job(tree):
+    path = tree("from shutil import copyfile as setup_map\n" + MAP + "    pass\n")
+    job = load_job(path)
+    assert job.setup_map is None
+    assert "`setup_map` in the script is shutil.copyfile" in job.notes[0]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daskmr.job.keys import (
+    Ending,
     UnsupportedKeyError,
     bucket_of,
     canonical,
@@ -129,3 +131,12 @@ def test_buckets_do_not_depend_on_the_hash_seed() -> None:
         for seed in ("0", "1", "4242")
     }
     assert len(answers) == 1
+
+
+@given(st.lists(keys))
+def test_endings_come_after_all_keys(some: list[Any]) -> None:
+    endings = [Ending(2), Ending(0), Ending(1)]
+    found = sorted([*endings, *map(canonical, some)], key=sort_key)
+    assert [ending.reducer for ending in found[-3:]] == [0, 1, 2]
+    copy = pickle.loads(pickle.dumps(found[-1]))
+    assert (copy.reducer, bucket_of(copy, 97)) == (2, bucket_of(found[-1], 97))

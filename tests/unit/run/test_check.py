@@ -366,12 +366,12 @@ def test_what_comes_from_python_2_is_told_with_its_place(tmp_path: Path) -> None
         "import helper\n"
         "def map(key, dims, value, context):\n    context.write(key.encode('utf-8'), 1)\n"
         "def reduce(key, values, context):\n    context.write(key, sum(values) / len(values))\n"
-        "def map_finished(context):\n    pass\n"
+        "def map_cleanup(context):\n    pass\n"
     )
     said = Said()
     assert check_script(script, said) == 4
     places = [text.split(" ")[0] for text in said.under("warning")]
-    assert places == ["`map_finished`", "helper.py:2:", "job.py:3:", "job.py:5:"]
+    assert places == ["`map_cleanup`", "helper.py:2:", "job.py:3:", "job.py:5:"]
 
 
 def test_a_script_that_fails_while_it_is_loaded_is_looked_through_first(tmp_path: Path) -> None:
@@ -400,12 +400,12 @@ def test_a_script_to_begin_with_is_not_warned_of(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "rest", "found"),
     [
-        ("map_finished", "", True),
+        ("map_finished", "", False),
         ("mapcleanup", "", True),
         ("output", "", True),
         ("mapp", "", True),
-        ("setup_map", "", True),
-        ("finish_reduce", "", True),
+        ("setup_map", "", False),
+        ("finish_reduce", "", False),
         ("mapper_final", "", True),
         ("reducer_init", "", True),
         ("before_map", "", True),

@@ -59,11 +59,13 @@ def test_records_that_are_still_bad(place: Path) -> None:
     done = replay(place, code=1)
     first, second = (f"{DIRECTORY}/{file_name(n)}" for n in (0, 1))
     assert done.stdout.splitlines() == [
-        f"{first}, line 2: still bad: ValueError: invalid literal for int() with base 10: "
+        "2 x still bad: ValueError",
+        f"  {first}, line 2: still bad: ValueError: invalid literal for int() with base 10: "
         r"'x\udcff' (job.py, line 4, in map)",
-        f"{first}, line 3: still no tab in the line; it begins with 'no tab'",
-        f"{second}, line 2: still bad: ValueError: invalid literal for int() with base 10: "
+        f"  {second}, line 2: still bad: ValueError: invalid literal for int() with base 10: "
         "'worse' (job.py, line 4, in map)",
+        "1 x still no tab in the line",
+        f"  {first}, line 3: still no tab in the line; it begins with 'no tab'",
     ]
     assert "noise" in done.stderr, "standard output is for the outcomes"
     assert "daskmr: 3 of 3 records do not pass." in done.stderr
@@ -72,7 +74,7 @@ def test_records_that_are_still_bad(place: Path) -> None:
 def test_what_is_no_fault_of_the_record_would_fail_the_job(place: Path) -> None:
     script = "import io\nfile = io.StringIO()\nfile.close()\n" + LENIENT.format(dims=DIMS)
     (place / "job.py").write_text(script + "    file.read()\n")
-    first, *_ = replay(place, code=1).stdout.splitlines()
+    _, first, *_ = replay(place, code=1).stdout.splitlines()
     assert "line 2: would fail the job now: ValueError: I/O operation on closed file" in first
     assert "(job.py, line 11, in map). The script used a file" in first
 
@@ -83,8 +85,8 @@ def test_a_script_that_is_mended(place: Path, reduce: str) -> None:
     (place / "job.py").write_text(script)
     lines = replay(place, code=1).stdout.splitlines()
     what = "value" if reduce else "line"
-    assert lines[0].endswith(f"line 2: passes now, and writes 1 {what}")
-    assert "would fail the job now: KeyError: 'worse'" in lines[2]
+    assert lines[1].endswith(f"line 2: passes now, and writes 1 {what}")
+    assert "would fail the job now: KeyError: 'worse'" in lines[-1]
     (place / "other.py").write_text(script.replace("worse", "none"))
     bad = (place / "out.txt.bad.jsonl").read_text().splitlines(keepends=True)
     (place / "out.txt.bad.jsonl").write_text(bad[0] + bad[2])
@@ -103,7 +105,7 @@ def test_the_debugger_stands_where_the_script_failed(place: Path) -> None:
 def test_where_nothing_tells_of_the_run(place: Path) -> None:
     (place / "out.txt.meta.json").unlink()
     assert "Give it with --script" in replay(place, code=2).stderr
-    assert len(replay(place, "--script", "job.py", code=1).stdout.splitlines()) == 3
+    assert len(replay(place, "--script", "job.py", code=1).stdout.splitlines()) == 5
     (place / "schema.json").write_text('{"dimensions": [{"field_name": "a"}, {"field_name": "b"}]}')
     done = replay(place, "--script", "job.py", "--schema", "schema.json", code=2)
     assert "is not in the layout {a}.{b}.{_}, because" in done.stderr

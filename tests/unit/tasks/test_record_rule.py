@@ -10,7 +10,13 @@ from daskmr import Job
 from daskmr.errors import TaskFailed
 from daskmr.run.trial import TrialOutput
 from daskmr.tasks.guard import Returned
-from daskmr.tasks.record_rule import NO_TAB, BadRecords, RecordMapper
+from daskmr.tasks.record_rule import (
+    NO_TAB,
+    BadRecords,
+    RecordMapper,
+    advice_to_skip,
+    skipped_errors,
+)
 from daskmr.tasks.user_calls import current_call
 
 
@@ -87,6 +93,39 @@ def test_the_line_that_is_mapped_is_known_at_any_time() -> None:
         mapper.map(["c\t3"], False, [])
     assert seen == [(file, number) for file in ("first", "second") for number in (1, 3, 4)]
     assert current_call().call is None
+
+
+def test_errors_that_are_skipped() -> None:
+    def fail(key: str, dims: list[str], value: str, context: Any) -> Any:
+        context.write(key, 1)
+        if key == "counter":
+            context.counter("group", "name", 1.5)
+        if key == "returns":
+            return 1
+        raise {"key": KeyError, "index": IndexError, "other": RuntimeError}[key](value)
+
+    bad: list[tuple[int, str, str]] = []
+    output = TrialOutput(Job(map=fail, reduce=nothing))
+    lines = ["key\tx", "index\ty", "nowhere\tz"]
+    mapper = RecordMapper(fail, output, lambda *why: bad.append(why[:3]), skipped_errors("skip"))
+    mapper.map(lines, False, [])
+    assert [reason for *_, reason in bad] == [
+        "KeyError: 'x'",
+        "IndexError: y",
+        "KeyError: 'nowhere'",
+    ]
+    assert not output.pending
+    for line, error in (
+        ("other\t", RuntimeError),
+        ("counter\t", TypeError),
+        ("returns\t", Returned),
+    ):
+        with pytest.raises(error):
+            mapper.map([line], False, [])
+    with pytest.raises(KeyError) as caught:
+        RecordMapper(fail, output, print, skipped_errors("fail")).map(lines, False, [])
+    assert "--on-error skip" in advice_to_skip(caught.value)
+    assert advice_to_skip(Returned(1)) == advice_to_skip(RuntimeError()) == ""
 
 
 # --- bad records --------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from daskmr.data.readers.records import (
     MISSING,
     BadRecord,
+    OversizedLine,
     RecordFormat,
     Records,
     dicts_of,
@@ -78,3 +80,31 @@ def test_dicts_of_any_names() -> None:
     assert dicts_of(())([(), ()]) == [{}, {}]
     many = tuple(map(str, range(2000)))
     assert dicts_of(many)([many]) == [dict(zip(many, many, strict=True))]
+
+
+def test_a_bad_record_in_its_two_forms() -> None:
+    class NoUser(BadRecord):
+        pass
+
+    for bad, expected in (
+        (BadRecord("why"), (None, "why", "")),
+        (BadRecord("why", "more"), (None, "why", "more")),
+        (BadRecord(b"raw", "why"), (b"raw", "why", "")),
+        (BadRecord(b"raw", "why", "more"), (b"raw", "why", "more")),
+        (BadRecord(raw=b"raw", reason="why"), (b"raw", "why", "")),
+        (BadRecord(b"raw", reason="why"), (b"raw", "why", "")),
+        (BadRecord("why", detail="more"), (None, "why", "more")),
+        (BadRecord(OversizedLine(7), "why"), (OversizedLine(7), "why", "")),
+        (NoUser(), (None, "NoUser", "")),
+        (NoUser("why"), (None, "why", "")),
+    ):
+        assert (bad.raw, bad.reason, bad.detail) == expected
+        copy = pickle.loads(pickle.dumps(bad)) if type(bad) is BadRecord else bad
+        assert copy == bad
+        assert bad != BadRecord(b"other", "why")
+    assert str(BadRecord("why", "more")) == "why: more"
+    for about in ((1, 2, 3), ("a", "b", "c"), (b"", "a", "b", "c")):
+        with pytest.raises(TypeError, match="takes a reason and a detail"):
+            BadRecord(*about)
+    with pytest.raises(TypeError, match="takes a reason and a detail"):
+        BadRecord("why", why="more")
