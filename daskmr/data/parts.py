@@ -20,7 +20,15 @@ from daskmr.data.spill_dir import SpillStore
 from daskmr.job.keys import sort_key
 from daskmr.job.pickling import dumps
 
-__all__ = ["Part", "PartWriter", "comparable", "merge_between", "merge_parts", "read_blocks"]
+__all__ = [
+    "Part",
+    "PartWriter",
+    "comparable",
+    "merge_between",
+    "merge_parts",
+    "named_parts",
+    "read_blocks",
+]
 
 _INDEXED_BYTES = 1 << 20  # of the blocks of one entry of an index
 _BOUND = 256  # characters of a key in an index
@@ -41,9 +49,18 @@ class Part:
     report: Any = None  # what the writer of the output must know of the rows
     # The extents of an indexed part, and a lower bound of the last key of each (map-only: None)
     index: tuple[tuple[Any, Extent], ...] = ()
+    # The parts of the outputs of ``context.write_to``, by name
+    named: tuple[tuple[str, Part], ...] = ()
 
     def __sizeof__(self) -> int:  # used by Dask
-        return 200 + (0 if isinstance(self.frames, Extent) else sum(map(len, self.frames)))
+        frames = 0 if isinstance(self.frames, Extent) else sum(map(len, self.frames))
+        return 200 + frames + sum(part.__sizeof__() for _, part in self.named)
+
+
+def named_parts(parts: Sequence[Part]) -> dict[str, tuple[Part, ...]]:
+    """Return the parts of each output of ``context.write_to``, by name, in the order of names."""
+    names = sorted({name for part in parts for name, _ in part.named})
+    return {name: tuple(p for part in parts for n, p in part.named if n == name) for name in names}
 
 
 class PartWriter:
@@ -96,7 +113,7 @@ class PartWriter:
             self._bounds.append(last[:_BOUND] if isinstance(last, str | bytes) else last)
         self._frames, self._size = [], 0
 
-    def finish(self, report: Any = None) -> Part:
+    def finish(self, report: Any = None, named: tuple[tuple[str, Part], ...] = ()) -> Part:
         if self._frames and (self._indexed or self._writer is not None):
             self._flush()
         frames: tuple[bytes, ...] | Extent = tuple(self._frames)
@@ -107,7 +124,7 @@ class PartWriter:
                 self._extents[0], offset=0, length=end, size=sum(e.size for e in self._extents)
             )
         index = tuple(zip(self._bounds, self._extents, strict=True)) if self._indexed else ()
-        return Part(self._header, frames, frozenset(self._kinds), self._lines, report, index)
+        return Part(self._header, frames, frozenset(self._kinds), self._lines, report, index, named)
 
     def discard(self) -> None:
         if self._writer is not None:

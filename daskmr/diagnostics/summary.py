@@ -35,6 +35,7 @@ def summarise(result: Result, profile: str = "") -> str:
         f"wrote    {_describe_output(result)}",
         f"time     {timings['total']:.1f} s ({phases})",
     ]
+    lines[2:2] = [f"         {_describe_output(each)}" for each in result.outputs.values()]
     if result.sample:
         lines.insert(1, f"sample   {result.sample}: the output covers only a part of the input")
     if result.fetched or result.cached:
@@ -58,7 +59,8 @@ def _describe_output(result: Result) -> str:
     where = "standard output" if result.output == "-" else result.output
     size = f", {format_bytes(result.output_bytes)}" if result.output_bytes else ""
     parts = f" in {counted(result.output_parts, 'part')}" if result.output_parts else ""
-    keys = f" for {counted(result.key_count, 'key')}" if result.key_count else ""
+    is_main = result.is_main
+    keys = f" for {counted(result.key_count, 'key')}" if result.key_count and is_main else ""
     return f"{counted(result.lines, 'line')}{keys} to {where}{parts}{size}"
 
 

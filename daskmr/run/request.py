@@ -26,7 +26,7 @@ from daskmr.data.writers.contexts import OutputKind
 from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
 from daskmr.memory import WORKER_BASE
-from daskmr.run.outputs.side_cars import side_car_paths
+from daskmr.run.outputs.side_cars import explain_alone, side_car_paths
 from daskmr.run.record_format import RecordFormat, choose_format, extensions_of, splits_of
 from daskmr.run.tables import columns_of
 from daskmr.tasks.prints import redirected
@@ -74,12 +74,19 @@ class Request:
     @property
     def output_kind(self) -> OutputKind:
         """The form in which tasks return the output."""
-        return OutputKind(self.output is None, self.output_format.name, self.columns)
+        return OutputKind(
+            self.output is None, self.output_format.name, self.columns, explain_alone(self.output)
+        )
 
     @property
     def writes_directory(self) -> bool:
         """Whether the output is a directory of parts, which workers write."""
         return self.output is not None and self.output.endswith("/")
+
+    def refuse_to_overwrite(self, output: str) -> None:
+        """Raise InputError if an output, or one of its side-cars, would replace part of the job."""
+        of_job = (self.job.path, self.filter_path, self.schema.file, *self.sources.lists)
+        _refuse_to_overwrite(output, *of_job)
 
     @property
     def is_local(self) -> bool:

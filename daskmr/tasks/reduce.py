@@ -18,6 +18,7 @@ from daskmr.counts import Counts
 from daskmr.data.parts import Part, PartWriter
 from daskmr.data.spill_dir import Scratch
 from daskmr.data.writers.contexts import OutputKind, WritingContext, packed, report_of
+from daskmr.data.writers.named import NamedParts
 from daskmr.history import HotKey, TaskSpan
 from daskmr.job.job import Job
 from daskmr.job.keys import name_key
@@ -173,13 +174,16 @@ class _Reducer:
         reporter.step(0)
         task = self.task
         part = PartWriter(task.scratch.parts(), task.part_bytes, self.header, task.indexed)
+        call = Call("reduce")
+        named = NamedParts(self.context, task.scratch.parts(), task.part_bytes, task.indexed, call)
         try:
-            with current_call().making(call := Call("reduce")):
+            with current_call().making(call):
                 self._reduce_into(part, run, call)
             self.buckets_done += 1
-            return part.finish(report_of(self.context))
+            return part.finish(report_of(self.context), named.finish())
         except BaseException:
             part.discard()
+            named.discard()
             raise
 
     def _reduce_into(self, part: PartWriter, run: Run, call: Call) -> None:

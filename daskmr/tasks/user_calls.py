@@ -207,6 +207,9 @@ def set_up(job: Job, context: Any) -> tuple[Any, ...]:
     else:
         header = tuple(context.written)
         context.written.clear()
+        for named in context.named.values():
+            named.header = tuple(named.written)
+            named.written.clear()
         return header
     raise user_failure(job, "setup_reduce", "before the first key", failure)
 

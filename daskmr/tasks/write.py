@@ -34,19 +34,20 @@ class WriteTask:
     prepared: Any  # what `OutputFormat.prepare` has returned
     hashed: bool  # compute the digests of the parts
     like: os.stat_result | None  # as in `OutputFile`
+    folder: str = ""  # of the parts, within `place`: the name of an output of ``context.write_to``
 
 
 @guarded("write")
 def write_part(packed: bytes, *, task: WriteTask) -> list[WrittenPart]:
     """Write the part of a pickled slice, which appears only once it is complete."""
     piece: Slice = pickle.loads(packed)
-    name, place = part_name(piece.number, task.suffix), task.place
+    name, place = os.path.join(task.folder, part_name(piece.number, task.suffix)), task.place
     if isinstance(place, str):
         return [_write(piece, os.path.join(place, name), task)]
     folder = _folder(task.scratch)
     try:
-        written = _write(piece, os.path.join(folder, name), task)
-        place.upload(os.path.join(folder, name))
+        written = _write(piece, os.path.join(folder, os.path.basename(name)), task)
+        place.upload(os.path.join(folder, os.path.basename(name)), name)
         return [written]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -66,7 +67,8 @@ def _write(piece: Slice, path: str, task: WriteTask) -> WrittenPart:
         file.commit()
     finally:
         file.discard()
-    return WrittenPart(os.path.basename(path), file.bytes, file.sha256)
+    name = os.path.join(task.folder, os.path.basename(path))
+    return WrittenPart(name, file.bytes, file.sha256)
 
 
 def _folder(scratch: Scratch) -> str:

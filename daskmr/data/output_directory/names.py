@@ -15,7 +15,9 @@ SUCCESS = "_SUCCESS"
 """The file that is written last, so that readers know that the directory is complete."""
 
 META, BAD = "_meta.json", "_bad.jsonl"
-_OWN = re.compile(rf"{SUCCESS}|{META}|{BAD}|_pstats|part-\d{{5}}(\.[a-z0-9]+){{1,2}}")
+_OWN = re.compile(
+    rf"{META}|{BAD}|_pstats|([A-Za-z0-9][\w-]*/)?({SUCCESS}|part-\d{{5}}(\.[a-z0-9]+){{1,2}})"
+)
 
 
 def suffix_of(target: str, output_format: OutputFormat) -> str:
@@ -42,7 +44,7 @@ def explain_foreign(name: str, names: Iterable[str]) -> str:
     """Describe files that daskmr did not write; return ``""`` if there are none.
 
     - `name`: the output.
-    - `names`: the files that it holds.
+    - `names`: the files that it holds, and those in subdirectories that `is_output_name` allows.
     """
     foreign = sorted(each for each in names if not _OWN.fullmatch(each))
     if not foreign:
