@@ -361,10 +361,14 @@ def open_output(
 
 
 def is_stream(target: str) -> bool:
-    """Check whether an output is standard output, a pipe or a device, so that no file is beside it."""
+    """Check whether an output is standard output, a pipe or a device, so that no file is beside it.
+
+    `/dev/null` is none, because it takes everything.
+    """
     if target == "-" or target in _STDOUT:
         return True
-    return "://" not in target and os.path.exists(target) and not os.path.isfile(target)
+    is_name = "://" in target or target.endswith("/") or target == os.devnull
+    return not is_name and os.path.exists(target) and not os.path.isfile(target)
 
 
 def refuse_one_slash(target: str) -> None:

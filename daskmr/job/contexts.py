@@ -329,6 +329,7 @@ class OutputContext(Counting):
         self.header: tuple[Any, ...] = ()
         self.create: Callable[[], OutputContext] | str = type(self)
         self.on_named: Callable[[str, OutputContext], object] | None = None
+        self._marks: dict[str, int] | None = None
         self._lock = threading.RLock()  # for threads of the script that call `write_to`
         self.hurry = []
         self.counted, self.counters = {}, {}
@@ -356,6 +357,23 @@ class OutputContext(Counting):
             mine.field_separator = user.field_separator
             mine.record_separator = user.record_separator
             other.write(key, value)
+
+    def mark_named(self) -> bool:
+        """Note where the named outputs end before the current record; return False if this is known."""
+        if self._marks is not None:
+            return False
+        self._marks = {name: len(other.written) for name, other in self.named.items()}
+        return True
+
+    def keep_named(self) -> None:
+        """Keep what the current record has written to named outputs."""
+        self._marks = None
+
+    def undo_named(self) -> None:
+        """Undo what the current record has written to named outputs."""
+        if self._marks is not None:
+            for name, other in self.named.items():
+                del other.written[self._marks.get(name, 0) :]
 
     def _named(self, name: Any) -> OutputContext:
         if not isinstance(name, str) or not is_output_name(name):

@@ -22,7 +22,7 @@ class Declared(NamedTuple):
       them, `daskmr.run.record_format` decides.
 
     >>> declared_in({"records": "jsonl", "key": "user.id"})
-    Declared(layout=None, records='jsonl', key='user.id', columns=None, fields=None, input_columns=None, output_columns=None)
+    Declared(layout=None, records='jsonl', key='user.id', columns=None, fields=None, input_columns=None, output_columns=None, sort_values=None)
     """
 
     layout: Any = None
@@ -32,6 +32,7 @@ class Declared(NamedTuple):
     fields: Any = None
     input_columns: Any = None
     output_columns: Any = None
+    sort_values: Any = None
 
     @property
     def names_of_output(self) -> Any:

@@ -72,6 +72,8 @@ class Job:
         The names of the columns of CSV or TSV without a header, and of the output.
     read : callable, optional
         ``read(stream, dims)``, which yields keys and values, for input in a format of its own
+    sort_values : bool or callable, optional
+        Pass the values of each key to `reduce` in order: of the values, or of ``sort_values(value)``.
 
     Raises
     ------
@@ -97,8 +99,9 @@ class Job:
         input_columns: Sequence[str] | None = None,
         output_columns: Sequence[str] | None = None,
         read: Function | None = None,
+        sort_values: Any = None,
     ) -> None:
-        functions = Functions(map, combine, reduce, setup_reduce, read)
+        functions = Functions(map, combine, reduce, setup_reduce, read, sort_values or None)
         check_functions(functions, "The job")
         self._take(InlineFunctions((*functions,)), functions)
         self._declared = Declared(
@@ -147,6 +150,11 @@ class Job:
     def read(self) -> Function | None:
         """The user's ``read``, for input in a format of its own."""
         return self._loaded().read
+
+    @property
+    def sort_values(self) -> Any:
+        """The order of the values that `reduce` gets: ``True``, a function of a value, or ``None``."""
+        return self._loaded().sort_values
 
     @property
     def declared(self) -> Declared:
@@ -278,7 +286,7 @@ def _load_module(module: types.ModuleType) -> Job:
     where = f"The module {module.__name__!r}"
     tops = {module.__name__.partition(".")[0]}
     functions, passed_over = choose_functions(vars(module), where, lambda top, _: top in tops)
-    job = Job(*functions[:4], read=functions.read)
+    job = Job(*functions[:4], read=functions.read, sort_values=functions.sort_values)
     job._passed_over = passed_over
     job._declare(vars(module))
     return job

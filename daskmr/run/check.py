@@ -36,6 +36,7 @@ __all__ = ["alike", "check_script"]
 _OPTIONAL = ("combine", "reduce", "setup_reduce")
 _SHOWN = 20  # pairs, and lines of output
 _BAD_SHOWN = 5
+_VALUES = 5  # sorted values of a key
 _SNIFFED = 10  # lines from which the format of the input is guessed
 _WIDTH = 60  # characters of a key or value
 
@@ -156,6 +157,7 @@ class _Check:
                 trial = Trial(self.job, self.form)
                 self._map(trial, inputs, config, count)
                 self._combine(trial)
+                self._sort(trial)
                 self._reduce(trial)
                 self._reduce_from_disk(trial)
                 return
@@ -265,17 +267,28 @@ class _Check:
                     return
         self._say("", "reduce gives the same result for combined values")
 
+    def _sort(self, trial: Trial) -> None:
+        """Show the key with the most values, and its values in the order that `reduce` gets."""
+        groups, order = trial.groups, self.job.sort_values
+        if order is None or self.job.reduce is None or not groups:
+            return
+        key = max(sorted_keys(groups), key=lambda key: len(groups[key]))
+        values = trial.in_order(key, trial.combine(key, groups[key]))
+        shown = ", ".join(shortened(value, _WIDTH) for value in values[:_VALUES])
+        more = ", ..." if len(values) > _VALUES else ""
+        self._say("sorted", f"{shortened(key, _WIDTH)}: {shown}{more}")
+
     def _reduce(self, trial: Trial) -> None:
         if self.job.reduce is None:
             for line in trial.header:
                 self._say("header", shortened(line, 2 * _WIDTH))
-            return
-        lines = trial.reduced(trial.groups)
-        for line in lines[:_SHOWN]:
-            self._say("output", _output_line(line))
-        if len(lines) > _SHOWN:
-            self._say("", f"... and {len(lines) - _SHOWN:,} more")
-        if not lines:
+        outputs = trial.outputs(trial.groups)
+        for name, lines in outputs.items():
+            for line in lines[:_SHOWN]:
+                self._say(f"output {name}".rstrip(), _output_line(line))
+            if len(lines) > _SHOWN:
+                self._say("", f"... and {len(lines) - _SHOWN:,} more")
+        if self.job.reduce is not None and not any(outputs.values()):
             self._warn("reduce wrote nothing")
 
     def _reduce_from_disk(self, trial: Trial) -> None:
@@ -287,7 +300,7 @@ class _Check:
         in_memory = trial.items({key: groups[key]})
         large = "if the values of a key do not fit in memory"
         try:
-            with on_disk(groups[key]) as values:
+            with on_disk(trial.in_order(key, groups[key])) as values:
                 found = trial.items({key: values})
             with on_disk(groups[key]) as values:
                 trial.combine(key, values)

@@ -33,6 +33,7 @@ def mapreduce(
     columns: Sequence[str] | None = None,
     input_columns: Sequence[str] | None = None,
     output_columns: Sequence[str] | None = None,
+    sort_values: Any = None,
     data_dir: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     input_filter: Any = None,
     output: str | os.PathLike[str] | None = None,
@@ -67,6 +68,8 @@ def mapreduce(
         With `map`: the names of the columns of the output.
     input_columns, output_columns : sequence of str, optional
         With `map`: the names of the columns of CSV or TSV without a header, and of the output.
+    sort_values : bool or callable, optional
+        With `map`: the order in which `reduce` gets the values of a key; see `daskmr.Job`.
     data_dir : path or list of paths, optional
         The input: a directory in the layout, a file, a glob such as ``"data/2024-*/*.gz"``,
         ``"@FILE"`` (a list with one path a line), ``"-"`` (standard input) or the URL of a store,
@@ -139,10 +142,9 @@ def mapreduce(
     >>> result.to_dict()  # doctest: +SKIP
     {'beta': 20, 'nightly': 12}
     """
-    names = (columns, input_columns, output_columns)
+    names = (columns, input_columns, output_columns, sort_values)
     job = _job_of(job, (map, combine, reduce, setup_reduce), names)
-    watcher = watcher or progress_in_notebook()
-    stopwatch = Stopwatch()
+    watcher, stopwatch = watcher or progress_in_notebook(), Stopwatch()
     request = check_request(
         job,
         options,
@@ -183,12 +185,13 @@ def _job_of(job: Any, functions: tuple[Any, ...], names: tuple[Any, ...]) -> Any
             "mapreduce needs a job: the path of a script, a module, a Job, or functions, as in "
             'mapreduce(map=map, reduce=reduce, data_dir="data").'
         )
-    columns, input_columns, output_columns = names
+    columns, input_columns, output_columns, sort_values = names
     return Job(
         *functions,
         columns=columns,
         input_columns=input_columns,
         output_columns=output_columns,
+        sort_values=sort_values,
     )
 
 

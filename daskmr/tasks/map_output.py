@@ -138,7 +138,7 @@ class PartOutput(MapOutput):
 
     def take_back(self, mark: int) -> None:
         super().take_back(mark)
-        self._named.take_back()
+        self.context.undo_named()
 
     def hasten(self) -> None:
         if self._named.keep() or None in self.hurry:

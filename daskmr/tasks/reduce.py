@@ -41,6 +41,7 @@ from daskmr.tasks.user_calls import (
     read_profile,
     refuse_late_writes,
     set_up,
+    sorter_of,
 )
 from daskmr.worker import worker_name
 
@@ -196,7 +197,9 @@ class _Reducer:
         try:
             # No variable refers to the generator, so it closes and removes its files after the loop.
             for key, values in self.marker.groups(
-                read_groups(run, combiner_of(task.job), task.budget, self.segments)
+                read_groups(
+                    run, combiner_of(task.job), task.budget, self.segments, sorter_of(task.job)
+                )
             ):
                 self.keys += 1
                 if type(values) is SpilledValues:  # the output may be as large

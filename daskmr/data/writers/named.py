@@ -42,8 +42,6 @@ class NamedParts:
         self._open = partial(PartWriter, folder, share, indexed=indexed)
         self._most = min(_BLOCK_BYTES, share // 2)
         self._pieces: dict[str, _Piece] = {}
-        # In a map-only job: the entries of each name before the current record, if it has written any
-        self._marks: dict[str, int] | None = None
         context.on_named = self._before
 
     def _before(self, name: str, other: Any) -> None:
@@ -54,8 +52,7 @@ class NamedParts:
             if piece.key is not self._call.key or piece.is_full:
                 piece.take()
                 piece.key = self._call.key
-        elif self._marks is None:
-            self._marks = {n: len(each.written) for n, each in self._context.named.items()}
+        elif self._context.mark_named():
             self._context.hurry.append(NAMED)
 
     def _piece(self, name: str, other: Any) -> _Piece:
@@ -67,18 +64,12 @@ class NamedParts:
 
     def keep(self) -> bool:
         """Keep what the current record has written; return whether it is time to `flush`."""
-        self._marks = None
+        self._context.keep_named()
         return any(piece.is_full for piece in self._pieces.values())
-
-    def take_back(self) -> None:
-        """Undo what the current record has written."""
-        if self._marks is not None:
-            for name, each in self._context.named.items():
-                del each.written[self._marks.get(name, 0) :]
 
     def flush(self) -> None:
         """Move what was kept to the parts."""
-        self._marks = None
+        self._context.keep_named()
         for piece in self._pieces.values():
             piece.take()
 

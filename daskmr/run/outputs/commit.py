@@ -97,7 +97,8 @@ def commit(
         collector.wrote(0, total)
         columns = request.columns
         _write_parts(outcome.parts, request, columns, target, lambda n: collector.wrote(n, total))
-        for name, parts in named_parts(outcome.parts).items():
+        others = {} if target.path == os.devnull else named_parts(outcome.parts)
+        for name, parts in others.items():
             named[name] = workspace.open_named(name, request, inputs)
             _write_parts(parts, request, None, named[name], lambda n: None)
     bad_path = bad_records_path(target, request.config, request.job)

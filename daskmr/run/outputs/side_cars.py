@@ -314,7 +314,8 @@ def named_outputs(parts: Sequence[Part], side_cars: SideCars | None) -> tuple[Na
             size = sum(each.bytes for each in files)
             found.append(NamedOutput(name, f"{target.name}{name}/", lines, size, None, files))
         elif side_cars is not None:
-            file = side_cars.named[name]
+            if (file := side_cars.named.get(name)) is None:  # the output is /dev/null
+                continue
             found.append(NamedOutput(name, file.name, lines, file.bytes, file.sha256))
         else:
             found.append(NamedOutput(name, None, lines, 0, None))
