@@ -59,8 +59,7 @@ def _describe_output(result: Result) -> str:
     where = "standard output" if result.output == "-" else result.output
     size = f", {format_bytes(result.output_bytes)}" if result.output_bytes else ""
     parts = f" in {counted(result.output_parts, 'part')}" if result.output_parts else ""
-    is_main = result.is_main
-    keys = f" for {counted(result.key_count, 'key')}" if result.key_count and is_main else ""
+    keys = f" for {counted(result.key_count, 'key')}" if result.key_count else ""
     return f"{counted(result.lines, 'line')}{keys} to {where}{parts}{size}"
 
 

@@ -228,8 +228,11 @@ def _notes_on_order(job: Job) -> Iterator[str]:
     if job.sort_values is not None and job.reduce is None:
         yield "`sort_values` has no effect: without reduce, there are no values of a key"
     elif job.sort_values is None and order is not None and order is not False:
+        shown = short_repr(order)
+        with suppress(ValueError, TypeError):
+            shown = f"def sort_values{inspect.signature(order)}"
         yield (
-            f"`sort_values` in the script is {short_repr(order)}, neither True nor a function "
+            f"`sort_values` in the script is `{shown}`, neither True nor a function "
             "`def sort_values(value):`, so reduce gets values in input order"
         )
 

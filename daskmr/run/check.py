@@ -285,7 +285,9 @@ class _Check:
         outputs = trial.outputs(trial.groups)
         for name, lines in outputs.items():
             for line in lines[:_SHOWN]:
-                self._say(f"output {name}".rstrip(), _output_line(line))
+                self._say(
+                    "write_to" if name else "output", f"{name}  {_output_line(line)}".lstrip()
+                )
             if len(lines) > _SHOWN:
                 self._say("", f"... and {len(lines) - _SHOWN:,} more")
         if self.job.reduce is not None and not any(outputs.values()):

@@ -129,6 +129,7 @@ class Result(Counted):
             each.name: replace(
                 self,
                 output=each.output,
+                key_count=0,
                 lines=each.lines,
                 output_bytes=each.bytes,
                 output_parts=len(each.parts),
@@ -139,11 +140,6 @@ class Result(Counted):
             )
             for each in self._named
         }
-
-    @property
-    def is_main(self) -> bool:
-        """Whether it is the result of the main output, not one of `outputs`."""
-        return self._of is None
 
     @property
     def script(self) -> str | None:

@@ -150,8 +150,9 @@ def are_alike(values: list[Any]) -> bool:
     return kinds <= {int, float, bool, type(None)}
 
 
-def pieces_of(values: Iterable[Any], most: int = FRAME) -> Iterator[tuple[list[Any], int]]:
-    """Divide values of different sizes into lists of about `most` bytes."""
+def pieces_of(values: Iterable[Any], most: int = 0) -> Iterator[tuple[list[Any], int]]:
+    """Divide values of different sizes into lists of about `most` bytes, by default `FRAME`."""
+    most = most or FRAME
     piece: list[Any] = []
     size = 0
     for value in values:
