@@ -26,7 +26,13 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner),
     max_leaves=5,
 )
-BUDGETS = st.sampled_from(["1 kB", "5 kB", "256 MB"])
+BUDGETS = st.sampled_from(["100 B", "1 kB", "5 kB", "256 MB"])
+
+
+def pairs_of(values):
+    """Pairs with few keys: sometimes so many that their values do not fit in memory."""
+    pair = st.tuples(st.sampled_from("ab"), values)
+    return st.lists(pair, max_size=5) | st.lists(pair, min_size=40, max_size=60)
 
 
 def emit(key, dims, value, context):
@@ -71,7 +77,7 @@ def run(job, data, **options):
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    st.lists(st.tuples(st.sampled_from("abc"), VALUES), max_size=60),
+    pairs_of(VALUES),
     BUDGETS,
     st.sampled_from([1, 4]),
 )
@@ -88,7 +94,7 @@ def test_values_are_in_order(tmp_path_factory, pairs, spill_bytes, reducers):
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    st.lists(st.tuples(st.sampled_from("abc"), st.integers(-50, 50)), max_size=80),
+    pairs_of(st.integers(-50, 50)),
     BUDGETS,
     st.sampled_from([1, 4]),
     st.sampled_from([2, 50]),
@@ -115,7 +121,7 @@ def test_equal_values_stay_in_input_order(
 
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    st.lists(st.tuples(st.sampled_from("abc"), st.integers(-50, 50)), max_size=80),
+    pairs_of(st.integers(-50, 50)),
     BUDGETS,
     st.sampled_from([1, 4]),
 )
