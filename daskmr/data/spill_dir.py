@@ -141,10 +141,9 @@ class SpillStore:
             )
         return os.path.join(self.host.path(), "segments")
 
-    def upload(self, local: str, name: str | None = None) -> None:
-        """Move a complete segment to the store, under its own name or another."""
-        target = self._name(local) if name is None else self.prefix + name
-        self._try(lambda store: store.write_object(target, local))
+    def upload(self, local: str) -> None:
+        """Move a complete segment to the store."""
+        self._try(lambda store: store.write_object(self._name(local), local))
         os.unlink(local)
 
     def read(self, name: str, offset: int, length: int) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 
 from daskmr.data.output import OutputFile
 from daskmr.data.output_directory.base import WrittenPart
-from daskmr.data.output_directory.names import part_name
+from daskmr.data.output_directory.names import part_name, staged_name
 from daskmr.data.output_directory.slices import Slice
 from daskmr.data.spill_dir import Scratch, SpillStore
 from daskmr.data.writers import format_called
@@ -43,17 +43,18 @@ def write_part(packed: bytes, *, task: WriteTask) -> list[WrittenPart]:
     piece: Slice = pickle.loads(packed)
     name, place = os.path.join(task.folder, part_name(piece.number, task.suffix)), task.place
     if isinstance(place, str):
-        return [_write(piece, os.path.join(place, name), task)]
+        return [_write(piece, os.path.join(place, name), name, task)]
     folder = _folder(task.scratch)
     try:
-        written = _write(piece, os.path.join(folder, os.path.basename(name)), task)
-        place.upload(os.path.join(folder, os.path.basename(name)), name)
+        local = os.path.join(folder, staged_name(name))
+        written = _write(piece, local, name, task)
+        place.upload(local)
         return [written]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write(piece: Slice, path: str, task: WriteTask) -> WrittenPart:
+def _write(piece: Slice, path: str, name: str, task: WriteTask) -> WrittenPart:
     if not os.path.isdir(folder := os.path.dirname(path)):  # an `InputError` of `OutputFile`
         raise JobError(f"The directory of the output, {folder}, is gone. Nothing was written.")
     # The name is unique to the attempt, because Dask may run a task twice at the same time.
@@ -67,7 +68,6 @@ def _write(piece: Slice, path: str, task: WriteTask) -> WrittenPart:
         file.commit()
     finally:
         file.discard()
-    name = os.path.join(task.folder, os.path.basename(path))
     return WrittenPart(name, file.bytes, file.sha256)
 
 

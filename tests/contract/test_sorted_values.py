@@ -253,10 +253,12 @@ def test_values_of_two_pages_that_cannot_be_compared_are_named(tmp_path_factory)
     from datetime import date, datetime
 
     days = [date(2024, 1, 1 + n % 28) for n in range(300)]
-    times = [datetime(2024, 1, 1, n % 24) for n in range(300)]  # noqa: DTZ001
+    times = [datetime(2024, 1, 1, n % 24) for n in range(300)]
     data, _ = data_of(tmp_path_factory, [("k", value) for value in [*days, *times]], files=1)
     job = Job(emit, reduce=keep, read=read_back, sort_values=True)
-    expected = r"for the key 'k': datetime\.\w+\(2024.*\) and datetime\.\w+\(2024.* cannot be compared"
+    expected = (
+        r"for the key 'k': datetime\.\w+\(2024.*\) and datetime\.\w+\(2024.* cannot be compared"
+    )
     with small_limits(), pytest.raises(JobError, match=expected):
         run(job, data, spill_bytes="1 kB")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from daskmr.data.writers import COMPRESSED, OutputFormat
 from daskmr.text import some
 
-__all__ = ["BAD", "META", "SUCCESS", "explain_foreign", "part_name", "suffix_of"]
+__all__ = ["BAD", "META", "SUCCESS", "explain_foreign", "part_name", "staged_name", "suffix_of"]
 
 SUCCESS = "_SUCCESS"
 """The file that is written last, so that readers know that the directory is complete."""
@@ -38,6 +38,15 @@ def part_name(number: int, suffix: str) -> str:
     'part-00007.csv'
     """
     return f"part-{number:05}{suffix}"
+
+
+def staged_name(name: str) -> str:
+    """Return the name of a part until it is in place, where there are no subdirectories.
+
+    >>> staged_name("errors/part-00000.csv")
+    'errors-part-00000.csv'
+    """
+    return name.replace("/", "-")
 
 
 def explain_foreign(name: str, names: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import chain
 
 from daskmr.data.output_directory.base import OutputDirectory
-from daskmr.data.output_directory.names import META, SUCCESS, explain_foreign
+from daskmr.data.output_directory.names import META, SUCCESS, explain_foreign, staged_name
 from daskmr.data.spill_dir import SpillStore
 from daskmr.errors import InputError, JobError
 from daskmr.job.contexts import is_output_name
@@ -85,7 +85,7 @@ class StoreDirectory(OutputDirectory):
         with self._failing(NOTHING_REPLACED):
             store.delete([SUCCESS])
         with self._failing(f"without {SUCCESS} it is incomplete: run the job again"):
-            store.copy((staged + p.name, p.name, p.bytes) for p in self.all_parts)
+            store.copy((staged + staged_name(p.name), p.name, p.bytes) for p in self.all_parts)
             kept = {part.name for part in self.all_parts}
             store.delete([name for name in there if name not in kept])
             if self.meta is not None:
