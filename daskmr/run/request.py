@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -165,8 +166,8 @@ def check_request(
         if config.local_only:
             refuse_network("output", output)
         _refuse_to_overwrite(output, job.path, input_filter, schema.file, *sources.lists)
-    if delete_data:
-        _check_deletion(output, sources)
+        _refuse_named(output, job)
+    _check_deletion(delete_data, output, sources)
     return Request(
         job=job,
         config=config,
@@ -237,8 +238,10 @@ def _check_settings(config: Config, inline: bool, local: bool) -> None:
         )
 
 
-def _check_deletion(output: str | os.PathLike[str] | None, sources: Sources) -> None:
-    """Raise InputError if the input cannot be deleted."""
+def _check_deletion(delete_data: bool, output: str | None, sources: Sources) -> None:
+    """Raise InputError if the input is to be deleted, but cannot be."""
+    if not delete_data:
+        return
     if output is None:
         raise InputError("delete_data needs an output: a result in memory ends with this process.")
     if sources.reads_stdin:
@@ -258,6 +261,17 @@ def _refuse_to_overwrite(output: str, *sources: Any) -> None:
                     f"The {f'output {output!r}' if path == output else file} would replace a file "
                     "that the job needs. Name another output with --output."
                 )
+
+
+def _refuse_named(output: str, job: Job) -> None:
+    """Raise InputError if a script names outputs, which the output cannot have beside it."""
+    texts = job.files.values() if job.path is not None else ()
+    reason = explain_alone(output)
+    if reason and any(map(_NAMES_OUTPUTS, texts)):
+        raise InputError(f"The script calls context.write_to: {reason}")
+
+
+_NAMES_OUTPUTS = re.compile(r"^[^#\n]*\bcontext\.write_to\(", re.M).search
 
 
 def refuse_network(role: str, url: str) -> None:

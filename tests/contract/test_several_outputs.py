@@ -16,7 +16,9 @@ from support.jobs import daskmr, write_tree
 from support.runs import small_limits
 
 from daskmr import InputError, Job, JobError, mapreduce
+from daskmr.data import parts
 from daskmr.data.output import OutputFile
+from daskmr.data.output_directory import slices
 from daskmr.data.writers import named
 from daskmr.job.contexts import is_output_name
 from daskmr.job.keys import sort_key
@@ -361,9 +363,17 @@ def test_standard_output_has_none_beside_it(tmp_path):
     (tmp_path / "job.py").write_text(SCRIPT)
     write_tree(tmp_path / "data", LINES)
     done = daskmr("run", "job.py", "-d", "data", "--inline", "-o", "-", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "the output is standard output. Name a file, as -o result.txt" in done.stderr
+    (tmp_path / "other.py").write_text(
+        SCRIPT.replace("context.write_to", "getattr(context, 'write_to')")
+    )
+    done = daskmr("run", "other.py", "-d", "data", "--inline", "-o", "-", cwd=tmp_path)
     assert done.returncode == 1
     assert "the output is standard output. Name a file, as -o result.txt" in done.stderr
     assert done.stdout == ""
+    (tmp_path / "fails.py").write_text(SCRIPT.replace("values[0]", "values[9]"))
+    done = daskmr("run", "fails.py", "-d", "data", "--inline", "-o", "out", cwd=tmp_path)
     assert "--inline -o /dev/null" in done.stderr  # a command that works
     done = daskmr("run", "job.py", "-d", "data", "--inline", "-o", "/dev/null", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -423,6 +433,27 @@ def test_a_directory_has_a_subdirectory_for_each(run, tmp_path):
     (tmp_path / "out" / "firsts" / "notes.txt").write_text("x")
     with pytest.raises(InputError, match=r"it holds firsts/notes.txt"):
         run(output="out/")
+
+
+@pytest.mark.parametrize("job", [Job(number, reduce=spread), Job(sift)])
+def test_its_parts_are_the_single_file(tmp_path, monkeypatch, job):
+    monkeypatch.setattr(slices, "_FILE_BYTES", 200)
+    monkeypatch.setattr(parts, "_INDEXED_BYTES", 100)
+    monkeypatch.setattr(named, "_BATCH", 4)
+    monkeypatch.setattr(named, "_BLOCK_BYTES", 200)
+    lines = [[f"k{n:03}\t{n}" for n in range(start, 100, 3)] for start in range(3)]
+    data = write_tree(tmp_path / "data", lines)
+    options = {"data_dir": data, "inline": True, "num_reducers": 3}
+    mapreduce(job, output=tmp_path / "out", **options)
+    for number_of, folder in ((2, "one/"), (1, "two/")):
+        result = mapreduce(
+            job, output=f"{tmp_path}/{folder}", **options | {"num_reducers": number_of}
+        )
+        for name, other in result.outputs.items():
+            files = sorted((tmp_path / folder / name).glob("part-*"))
+            assert len(files) == other.output_parts > 1
+            text = b"".join(file.read_bytes() for file in files)
+            assert text == (tmp_path / f"out.{name}").read_bytes()
 
 
 def test_other_directories_are_not_replaced(run, tmp_path):

@@ -219,7 +219,7 @@ def test_without_reduce_a_note_says_so(tmp_path):
 
 @pytest.mark.parametrize("order", ["time", 1, lambda one, two: 0, lambda: 0])
 def test_a_job_refuses_what_cannot_sort(order):
-    with pytest.raises(InputError, match="`sort_values` is .*, neither True nor a function"):
+    with pytest.raises(InputError, match=r"`sort_values` is .*, neither True nor a function"):
         Job(emit, reduce=keep, sort_values=order)
 
 
@@ -243,7 +243,7 @@ def test_values_that_cannot_be_compared_are_named(tmp_path_factory, spill_bytes)
             read=read_back,
             sort_values=True,
         )
-        expected = f"sort_values failed for the key '{key}': {one} cannot be compared .*TypeError"
+        expected = rf"sort_values failed for the key '{key}': {one} cannot be compared .*TypeError"
         with small_limits(), pytest.raises(JobError, match=expected):
             run(job, data, spill_bytes=spill_bytes)
 

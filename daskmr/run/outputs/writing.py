@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from daskmr.cluster.probe import sees_all
@@ -116,7 +116,8 @@ def prepared(parts: Sequence[Part], request: Request, columns: tuple[str, ...] |
 
 def notes_on_bytes(outcome: Outcome, request: Request, inputs: Inputs) -> tuple[str, ...]:
     """Return a note if JSON lines have bytes of the input that are not UTF-8, with a file that has them."""
-    reports = (part.report for part in outcome.parts)
+    parts = chain(outcome.parts, *named_parts(outcome.parts).values())
+    reports = (part.report for part in parts)
     if request.output_format.name != "jsonl" or not any(reports):
         return ()
     note = "bytes of the input that are not UTF-8 are escapes in the output, such as \\udcf6"
