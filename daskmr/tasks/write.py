@@ -41,20 +41,20 @@ class WriteTask:
 def write_part(packed: bytes, *, task: WriteTask) -> list[WrittenPart]:
     """Write the part of a pickled slice, which appears only once it is complete."""
     piece: Slice = pickle.loads(packed)
-    name, place = os.path.join(task.folder, part_name(piece.number, task.suffix)), task.place
+    name, place = _name(piece, task), task.place
     if isinstance(place, str):
-        return [_write(piece, os.path.join(place, name), name, task)]
+        return [_write(piece, os.path.join(place, name), task)]
     folder = _folder(task.scratch)
     try:
         local = os.path.join(folder, staged_name(name))
-        written = _write(piece, local, name, task)
+        written = _write(piece, local, task)
         place.upload(local)
         return [written]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write(piece: Slice, path: str, name: str, task: WriteTask) -> WrittenPart:
+def _write(piece: Slice, path: str, task: WriteTask) -> WrittenPart:
     if not os.path.isdir(folder := os.path.dirname(path)):  # an `InputError` of `OutputFile`
         raise JobError(f"The directory of the output, {folder}, is gone. Nothing was written.")
     # The name is unique to the attempt, because Dask may run a task twice at the same time.
@@ -68,7 +68,11 @@ def _write(piece: Slice, path: str, name: str, task: WriteTask) -> WrittenPart:
         file.commit()
     finally:
         file.discard()
-    return WrittenPart(name, file.bytes, file.sha256)
+    return WrittenPart(_name(piece, task), file.bytes, file.sha256)
+
+
+def _name(piece: Slice, task: WriteTask) -> str:
+    return os.path.join(task.folder, part_name(piece.number, task.suffix))
 
 
 def _folder(scratch: Scratch) -> str:

@@ -157,8 +157,11 @@ def _explain_foreign(name: str, path: str) -> str:
 def _files_in(path: str) -> Iterator[str]:
     for entry in os.scandir(path):
         if entry.is_dir(follow_symlinks=False) and is_output_name(entry.name):
-            for each in os.scandir(entry.path):
+            within = [*os.scandir(entry.path)]
+            for each in within:
                 yield f"{entry.name}/{each.name}" + "/" * (not each.is_file(follow_symlinks=False))
+            if not within:
+                yield f"{entry.name}/"
         else:  # another directory, or a link, is never one of the parts
             yield entry.name + "/" * (not entry.is_file(follow_symlinks=False))
 

@@ -55,7 +55,8 @@ def explain_foreign(name: str, names: Iterable[str]) -> str:
     - `name`: the output.
     - `names`: the files that it holds, and those in subdirectories that `is_output_name` allows.
     """
-    foreign = sorted(each for each in names if not _OWN.fullmatch(each))
+    others = (each for each in names if not _OWN.fullmatch(each))
+    foreign = sorted({each[: each.find("/") + 1] or each for each in others})
     if not foreign:
         return ""
     return (
