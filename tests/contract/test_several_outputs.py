@@ -17,7 +17,7 @@ from support.runs import small_limits
 
 from daskmr import InputError, Job, JobError, mapreduce
 from daskmr.data import parts
-from daskmr.data.output import OutputFile
+from daskmr.data.output import OutputFile, StoreOutput
 from daskmr.data.output_directory import slices
 from daskmr.data.writers import named
 from daskmr.job.contexts import is_output_name
@@ -493,6 +493,29 @@ def test_a_directory_in_a_bucket(run, bucket):
             expected |= {f"out/{name}/{each}" for each in marks}
         assert {*bucket.objects()} == expected
     assert bucket.objects()["out/firsts/part-00000.txt"] == b"a\t1\nb\t1\nc\t1\n"
+
+
+def test_workers_write_directories_in_a_bucket(run, tmp_path, bucket):
+    (tmp_path / "job.py").write_text(SCRIPT)
+    run(tmp_path / "job.py", f"s3://{bucket.name}/out.gz/", inline=False, num_mappers=1)
+    stored = bucket.objects()
+    assert len(stored) == 7
+    assert gzip.decompress(stored["out.gz/errors/part-00000.txt.gz"]).decode() == ERRORS
+
+
+def test_a_failed_upload_is_an_error(run, bucket, monkeypatch):
+    """The main object comes last, so what is there is of the earlier run."""
+    run(output=f"s3://{bucket.name}/out")
+    before = bucket.objects()
+
+    def fail(self):
+        raise JobError("no")
+
+    monkeypatch.setattr(StoreOutput, "publish", fail)
+    with pytest.raises(JobError, match="no"):
+        run(Job(emit, reduce=lambda k, vs, c: c.write_to("new", k, 1)), f"s3://{bucket.name}/out")
+    del before["out.meta.json"]
+    assert bucket.objects() == before
 
 
 # --- what is said of them -------------------------------------------------------------------------
