@@ -218,7 +218,7 @@ class _Check:
             self._warn("the input has no records")
         elif len(bad) == records:
             self._warn("all of these records are bad")
-        elif not pairs:
+        elif not pairs and not getattr(trial.context, "named", None):
             self._warn("map wrote nothing for any of them")
 
     def _judge_bad(self, bad: Sequence[str], records: int, config: Config) -> None:

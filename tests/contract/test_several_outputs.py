@@ -456,6 +456,14 @@ def test_its_parts_are_the_single_file(tmp_path, monkeypatch, job):
             assert text == (tmp_path / f"out.{name}").read_bytes()
 
 
+def test_an_output_in_it_that_is_the_input_is_not_replaced(run, tmp_path):
+    run(output="out/")
+    data = f"{tmp_path}/out/errors/part-*"
+    with pytest.raises(InputError, match="would replace one of the input files"):
+        run(output="out/", data_dir=data)
+    assert run(data_dir=data).files == 1
+
+
 def test_other_directories_are_not_replaced(run, tmp_path):
     (tmp_path / "out" / "photos").mkdir(parents=True)
     (tmp_path / "out" / "photos" / "1.jpg").write_text("x")
@@ -538,10 +546,25 @@ def test_summary_meta_and_repetition(tmp_path):
     done = daskmr("run", "--from", "out.meta.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.errors").read_text() == ERRORS
-    done = daskmr("run", "job.py", "-d", "data", "-o", "out", "--inline", "--json", cwd=tmp_path)
-    if done.returncode == 0:
-        summary = json.loads(done.stderr.splitlines()[-1])
-        assert summary["outputs"]["errors"]["lines"] == 3
+    options = ("-d", "data", "-o", "out", "--inline", "--log-format", "json")
+    done = daskmr("run", "job.py", *options, cwd=tmp_path)
+    events = map(json.loads, done.stderr.splitlines())
+    (summary,) = [event for event in events if event["event"] == "summary"]
+    assert summary["outputs"]["errors"] == {"output": "out.errors", "lines": 3}
+    assert not any(name.startswith("_") for name in summary)
+
+
+def test_an_existing_cluster(run, tmp_path, dask_cluster):
+    """Its workers get the script as text; values are sorted, and outputs named, as elsewhere."""
+    order = "sort_values = lambda value: value[::-1]\n"
+    (tmp_path / "job.py").write_text(order + SCRIPT)
+    for output in ("here", "there"):
+        place = {"inline": True} if output == "here" else {"scheduler": dask_cluster.address}
+        run(tmp_path / "job.py", output, **{"inline": False} | place)
+        run(tmp_path / "job.py", f"{output}.d/", **{"inline": False} | place)
+    for name in ("", ".errors", ".firsts", ".d/errors/part-00000.txt"):
+        assert (tmp_path / f"here{name}").read_bytes() == (tmp_path / f"there{name}").read_bytes()
+    assert (tmp_path / "there.firsts").read_text() == "a\tbad0\nb\tbad1\nc\tx\n"
 
 
 @pytest.mark.parametrize("source", [".", "*.log*", "out.log.errors"])
@@ -582,3 +605,4 @@ def test_check_shows_each(tmp_path):
     )
     done = daskmr("check", "job.py", "-d", "data", cwd=tmp_path)
     assert "write_to    all  a    x" in done.stdout
+    assert "warning" not in done.stdout

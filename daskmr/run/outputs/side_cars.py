@@ -182,7 +182,7 @@ class SideCars:
             return []
         sizes = _named_in(self.meta_path)
         paths = {beside(self.target.name, f".{name}"): size for name, size in sizes.items()}
-        current = {file.path for file in self.named.values()}
+        current = {file.name for file in self.named.values()}
         return [p for p, size in paths.items() if p not in current and _size_of(p) == size]
 
     def _replace(self, target: OutputFile, stale: Sequence[str]) -> None:
