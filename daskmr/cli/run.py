@@ -187,6 +187,13 @@ def _profile_path(output: str) -> str:
 # --- running a file again -------------------------------------------------------------------------
 
 
+def _uses(script: Any, text: str) -> bool:
+    try:
+        return text in Path(script or "").read_text("utf-8", "replace")
+    except (OSError, TypeError, ValueError):
+        return False
+
+
 def _rerun_command(context: click.Context, file: str) -> str:
     """Return the command line that runs one file again without workers, quoted for a shell.
 
@@ -216,7 +223,8 @@ def _rerun_command(context: click.Context, file: str) -> str:
     output_format = choose_format(context.params["output"], settings.output_format)
     if given or output_format.name != "text":
         words += ["--output-format", output_format.name]
-    words += ["--inline", "-o", "/dev/null" if output_format.is_binary else "-"]
+    nowhere = output_format.is_binary or _uses(context.params.get("script"), "write_to(")
+    words += ["--inline", "-o", "/dev/null" if nowhere else "-"]
     if file:
         words += ["--only", shell_word(file)]
     return " ".join(words)

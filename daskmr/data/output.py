@@ -10,6 +10,7 @@ import re
 import stat
 import sys
 from collections.abc import Callable
+from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
 
 from daskmr.data.writers.compression import compressor_for
@@ -21,10 +22,10 @@ from daskmr.text import mask_credentials
 from daskmr.workdir import NOTHING_REPLACED, disk_error
 
 if TYPE_CHECKING:
-    from daskmr.store.source import Source
+    from daskmr.store.source import Entry, Source
     from daskmr.store.store import Store
 
-__all__ = ["OutputFile", "StoreOutput", "beside", "open_output", "refuse_one_slash"]
+__all__ = ["OutputFile", "StoreOutput", "beside", "is_stream", "open_output", "refuse_one_slash"]
 
 
 _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
@@ -70,6 +71,7 @@ class OutputFile:
       than the replaced file does.
     - `access`: status of the temporary file, once it is closed.
     - `state`: a sentence about the output for messages about failed writes.
+    - `compressed_as`: a name whose suffix selects the compression, in place of `target`.
     Raises `InputError` if the folder is missing or not writable, or the target is a folder.
     """
 
@@ -81,6 +83,7 @@ class OutputFile:
         *,
         hashed: bool = False,
         like: os.stat_result | None = None,
+        compressed_as: str | None = None,
     ) -> None:
         if target in _STDOUT:
             target = "-"
@@ -100,7 +103,7 @@ class OutputFile:
             self._file = self._open(run_id)
         self._hashing = _Hashing(self._file) if hashed and self.temporary is not None else None
         self._raw: Any = self._hashing or self._file
-        self._compressor = compressor_for(target, self._raw)
+        self._compressor = compressor_for(compressed_as or target, self._raw)
 
     def _open(self, run_id: str) -> IO[bytes]:
         folder = os.path.dirname(self.path)
@@ -197,6 +200,16 @@ class OutputFile:
         """Whether its provenance can be written next to it."""
         return self.is_file
 
+    def named(self, name: str, run_id: str) -> OutputFile:
+        """Open another output beside this one, which is closed, with the same access and compression."""
+        return OutputFile(
+            beside(self.name, f".{name}"),
+            run_id,
+            hashed=self._hashing is not None,
+            like=self.access,
+            compressed_as=self.name,
+        )
+
     def publish(self) -> None:
         """Upload it if its target is in a store; this may take long and can be interrupted."""
 
@@ -237,6 +250,7 @@ class StoreOutput(OutputFile):
         retries: int,
         *,
         hashed: bool = False,
+        compressed_as: str | None = None,
     ) -> None:
         self.source = source
         self._retries = retries
@@ -247,6 +261,7 @@ class StoreOutput(OutputFile):
             os.path.join(folder, "output" + os.path.splitext(self.key)[1].lower()),
             run_id,
             hashed=hashed,
+            compressed_as=compressed_as,
         )
         self.name = url
 
@@ -265,6 +280,17 @@ class StoreOutput(OutputFile):
         """True: its provenance is another object."""
         return True
 
+    def named(self, name: str, run_id: str) -> OutputFile:
+        return StoreOutput(
+            beside(self.name, f".{name}"),
+            self.source,
+            os.path.dirname(self.path),
+            run_id,
+            self._retries,
+            hashed=self._hashing is not None,
+            compressed_as=self.name,
+        )
+
     def publish(self) -> None:
         """Upload it; the object appears atomically."""
         assert self.temporary is not None
@@ -276,14 +302,23 @@ class StoreOutput(OutputFile):
 
     def begins_beside(self, suffix: str, length: int) -> bytes | None:
         """Read the first `length` bytes of the object named like this one plus `suffix`, if any."""
+        entry = self._entry_beside(suffix)
+        if entry is None:
+            return None
+        with self._store() as store:
+            length = min(length, entry.size)
+            return store.read(entry.name, 0, length) if length else b""
+
+    def size_beside(self, suffix: str) -> int | None:
+        """Return the size of the object named like this one plus `suffix`, if any."""
+        entry = self._entry_beside(suffix)
+        return None if entry is None else entry.size
+
+    def _entry_beside(self, suffix: str) -> Entry | None:
         name = self.key + suffix
         with self._store() as store:
-            for entries in store.list("", name):
-                for entry in entries:
-                    if entry.name == name and not entry.is_dir:
-                        length = min(length, entry.size)
-                        return store.read(name, 0, length) if length else b""
-        return None
+            entries = chain.from_iterable(store.list("", name))
+            return next((e for e in entries if e.name == name and not e.is_dir), None)
 
     def remove_beside(self, suffix: str) -> None:
         with self._store() as store:
@@ -323,6 +358,17 @@ def open_output(
         raise InputError(
             f"The output {mask_credentials(target)!r} cannot be used: {error}"
         ) from None
+
+
+def is_stream(target: str) -> bool:
+    """Check whether an output is standard output, a pipe or a device, so that no file is beside it.
+
+    `/dev/null` is none, because it takes everything.
+    """
+    if target == "-" or target in _STDOUT:
+        return True
+    is_name = "://" in target or target.endswith("/") or target == os.devnull
+    return not is_name and os.path.exists(target) and not os.path.isfile(target)
 
 
 def refuse_one_slash(target: str) -> None:

@@ -21,7 +21,15 @@ from daskmr.data.steps.cuts import Cut, Cuts, bound_of
 from daskmr.job.keys import sort_key
 from daskmr.job.pickling import dumps
 
-__all__ = ["Part", "PartWriter", "comparable", "merge_between", "merge_parts", "read_blocks"]
+__all__ = [
+    "Part",
+    "PartWriter",
+    "comparable",
+    "merge_between",
+    "merge_parts",
+    "named_parts",
+    "read_blocks",
+]
 
 _INDEXED_BYTES = 1 << 20  # of the blocks of one entry of an index
 _FINELY = 1 << 18  # the same for the pairs of a step, which are divided more finely
@@ -44,9 +52,18 @@ class Part:
     index: tuple[tuple[Any, Extent], ...] = ()
     weight: int = 0  # estimated bytes of the pairs of a step
     cuts: tuple[Cut, ...] = ()  # where they may be divided
+    # The parts of the outputs of ``context.write_to``, by name
+    named: tuple[tuple[str, Part], ...] = ()
 
     def __sizeof__(self) -> int:  # used by Dask
-        return 200 + (0 if isinstance(self.frames, Extent) else sum(map(len, self.frames)))
+        frames = 0 if isinstance(self.frames, Extent) else sum(map(len, self.frames))
+        return 200 + frames + sum(part.__sizeof__() for _, part in self.named)
+
+
+def named_parts(parts: Sequence[Part]) -> dict[str, tuple[Part, ...]]:
+    """Return the parts of each output of ``context.write_to``, by name, in the order of names."""
+    names = sorted({name for part in parts for name, _ in part.named})
+    return {name: tuple(p for part in parts for n, p in part.named if n == name) for name in names}
 
 
 class PartWriter:
@@ -107,7 +124,7 @@ class PartWriter:
             self._bounds.append(bound_of(self._last))
         self._frames, self._size = [], 0
 
-    def finish(self, report: Any = None) -> Part:
+    def finish(self, report: Any = None, named: tuple[tuple[str, Part], ...] = ()) -> Part:
         if self._frames and (self._indexed or self._writer is not None):
             self._flush()
         frames: tuple[bytes, ...] | Extent = tuple(self._frames)
@@ -119,10 +136,9 @@ class PartWriter:
             )
         index = tuple(zip(self._bounds, self._extents, strict=True)) if self._indexed else ()
         part = Part(self._header, frames, frozenset(self._kinds), self._lines, report, index)
-        if self._cuts is None:
-            return part
-        found = tuple(self._cuts.found())
-        return replace(part, weight=self._cuts.weight, cuts=found)
+        if self._cuts is not None:
+            part = replace(part, weight=self._cuts.weight, cuts=(*self._cuts.found(),))
+        return replace(part, named=named) if named else part
 
     def discard(self) -> None:
         if self._writer is not None:

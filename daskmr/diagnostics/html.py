@@ -118,11 +118,12 @@ def _is_page(path: str) -> bool:
 def render_report(result: Result, *, command: str = "") -> str:
     """Render the report of a job that has succeeded."""
     history, timings = result.history, result.timings
+    paths = [result.output, *(other.output for other in result.outputs.values())]
     return _render(
         result.plan.job if result.plan is not None else "daskmr",
         draw_charts(history, result.bad_reasons),
         command=command,
-        header=[*_times(history), *([f"output {result.output}"] if result.output else [])],
+        header=[*_times(history), *(f"output {path}" for path in paths if path)],
         failure="",
         result=result,
         bad_share=bad_share(result),

@@ -49,7 +49,7 @@ _LONG_NAME = 40  # longest file name before a printed line on a terminal, in cha
 # Characters that move the cursor, end a line or change the text direction, and lone surrogates.
 _UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # Fields of a result that are too large, or useless to a program.
-_NOT_SUMMARISED = ("saved_bad_records", "profile", "history", "_parts", "_job")
+_NOT_SUMMARISED = ("saved_bad_records", "profile", "history", "_parts", "_job", "_named", "_of")
 
 
 class View(Watcher):
@@ -276,6 +276,9 @@ class JsonLog(View):
         names = [field.name for field in dataclasses.fields(result)]
         fields = {name: getattr(result, name) for name in names if name not in _NOT_SUMMARISED}
         fields["steps"] = [step._asdict() for step in result.steps]
+        others = result.outputs.items()
+        if others:
+            fields["outputs"] = {n: {"output": o.output, "lines": o.lines} for n, o in others}
         self._put("summary", **fields, **result.counts.as_dict(), profile=profile)
 
     def _put(self, event: str, *, always: bool = False, **fields: Any) -> None:

@@ -43,6 +43,7 @@ def summarise(result: Result, profile: str = "") -> str:
         f"wrote    {_describe_output(result)}",
         f"time     {timings['total']:.1f} s ({phases})",
     ]
+    lines[2:2] = [f"         {_describe_output(each)}" for each in result.outputs.values()]
     lines[1:1] = describe_steps(result)
     if result.sample:
         lines.insert(1, f"sample   {result.sample}: the output covers only a part of the input")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OLD_FINISH_MAP", "Function", "Functions", "Hooks", "check_functions", "choose_functions",
-    "explain_load_failure", "hint_for", "likely_misspelt", "notes_on", "take_hooks",
+    "explain_load_failure", "hint_for", "is_order", "likely_misspelt", "notes_on", "take_hooks",
 ]  # fmt: skip
 
 Function = Callable[..., Any]
@@ -48,6 +48,7 @@ class Functions(NamedTuple):
     setup_map: Function | None = None
     finish_map: Function | None = None
     finish_reduce: Function | None = None
+    sort_values: Any = None  # ``True``, or a function of a value
 
 
 class Hooks(TypedDict, total=False):
@@ -94,6 +95,7 @@ def choose_functions(
     functions = Functions(
         **found | dict.fromkeys(passed_over),  # type: ignore[arg-type]
         read=_reader_in(namespace),
+        sort_values=order if is_order(order := namespace.get("sort_values")) else None,
     )
     if functions.map is None:
         raise InputError(_no_map(namespace, where, passed_over.get("map", "")))
@@ -127,6 +129,20 @@ def _reader_in(namespace: Mapping[str, Any]) -> Function | None:
     with suppress(ValueError, TypeError):
         return read if (*inspect.signature(read).parameters,) == _READ else None  # type: ignore[arg-type]
     return None
+
+
+def is_order(value: Any) -> bool:
+    """Check whether `sort_values` of a script is the job's: it may be another function of that name.
+
+    It is ``True``, ``def sort_values(value):``, or something else with one argument, like a lambda.
+    """
+    if not callable(value):
+        return value is True
+    with suppress(ValueError, TypeError):
+        parameters = (*inspect.signature(value).parameters,)
+        is_named = getattr(value, "__name__", "") == "sort_values"
+        return parameters == ("value",) if is_named else not _binding_problem(value, 1)
+    return True
 
 
 def _is_made_for(name: str, function: Any) -> bool:
@@ -178,8 +194,13 @@ def check_functions(functions: Functions, where: str) -> None:
     """Raise InputError for a function that cannot be called like a job's function."""
     if functions.read is not None and not callable(functions.read):
         raise InputError(f"{where}: `read` is not a function like `def read(stream, dims):`.")
+    if functions.sort_values not in (None, False) and not is_order(functions.sort_values):
+        raise InputError(
+            f"{where}: `sort_values` is {short_repr(functions.sort_values)}, neither True nor a function "
+            "of a value, such as `lambda value: value[0]`."
+        )
     for name, function in functions._asdict().items():
-        if name != "read" and (function is not None or name == "map"):
+        if name in _ARGUMENTS and (function is not None or name == "map"):
             _check_function(name, function, where)
     if functions.finish_reduce is not None and functions.reduce is None:
         raise InputError(
@@ -251,6 +272,7 @@ def notes_on(job: Job, passed_over: Mapping[str, str]) -> Iterator[str]:
             f"`{name}` in the script is {library}, not a function of the script or of a module of "
             f"yours, so it is not the job's `{name}`{without}"
         )
+    yield from _notes_on_order(job)
     yield from map(_note_unused, job.unused)
     names = likely_misspelt(job.files[os.path.basename(job.path)], job.path) if job.path else {}
     for name, meant in names.items():
@@ -260,6 +282,21 @@ def notes_on(job: Job, passed_over: Mapping[str, str]) -> Iterator[str]:
             *others, last = (f"`{each}`" for each in _ARGUMENTS)
             called = f"{', '.join(others)} and {last}"
             yield f"`{name}` is never called: a run calls only {called} of a script"
+
+
+def _notes_on_order(job: Job) -> Iterator[str]:
+    """Yield a note if `sort_values` does not sort anything."""
+    order = job.declared.sort_values
+    if job.sort_values is not None and job.reduce is None:
+        yield "`sort_values` has no effect: without reduce, there are no values of a key"
+    elif job.sort_values is None and order is not None and order is not False:
+        shown = short_repr(order)
+        with suppress(ValueError, TypeError):
+            shown = f"def sort_values{inspect.signature(order)}"
+        yield (
+            f"`sort_values` in the script is `{shown}`, neither True nor a function "
+            "`def sort_values(value):`, so reduce gets values in input order"
+        )
 
 
 def _note_unused(file: str) -> str:

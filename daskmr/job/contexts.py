@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import sys
 import threading
 import types
@@ -24,12 +25,14 @@ __all__ = [
     "COUNTED",
     "EACH",
     "HUGE",
+    "NAMED",
     "Closed",
     "CombineContext",
     "CombineError",
     "CounterError",
     "Counting",
     "ItemContext",
+    "NamedOutputError",
     "OutputContext",
     "PairContext",
     "StaleContextError",
@@ -38,15 +41,18 @@ __all__ = [
     "UserTextContext",
     "all_digits",
     "as_keys",
+    "is_output_name",
     "late_writes",
     "refuse_address",
 ]  # fmt: skip
 
 _T = TypeVar("_T")
 
-# Entries of `hurry` that request work at the end of the record: counts, and keys of `write_each`.
+# Entries of `hurry` that request work at the end of the record: counts, keys of `write_each`, and
+# output of `write_to`.
 COUNTED = "counted"
 EACH = "each"
+NAMED = "named"
 
 HUGE = 1 << 18  # bytes from which on a value or line must not wait for others
 
@@ -165,7 +171,7 @@ class UserContext:
                 "reduce needs of it as part of the key or the value, and set an attribute of the context for "
                 "finish_map."
             )
-        if name in ("writeline", "writecsv", "writejson"):
+        if name in ("writeline", "writecsv", "writejson", "write_to"):
             raise AttributeError(
                 f"context.{name} writes to the output, so it belongs in reduce (or in the map of a "
                 "job without reduce). In this map use context.write(key, value)."
@@ -181,17 +187,17 @@ class UserContext:
 class UserTextContext(UserContext):
     """A `UserContext` that writes to the output, with the separators for ``write``."""
 
-    FUNCTIONS = ("write", "write_each", "writeline", "writecsv", "writejson", "counter")
+    FUNCTIONS = ("write", "write_each", "write_to", "writeline", "writecsv", "writejson", "counter")
 
     field_separator = "\t"
     record_separator = "\n"
 
-    __slots__ = ("writecsv", "writejson", "writeline")
+    __slots__ = ("write_to", "writecsv", "writejson", "writeline")
 
     def __init__(self, writer: Any) -> None:
         super().__init__(writer)
         self.writeline, self.writecsv = writer.writeline, writer.writecsv
-        self.writejson = writer.writejson
+        self.writejson, self.write_to = writer.writejson, writer.write_to
 
 
 class StaleContextError(RuntimeError):
@@ -287,6 +293,25 @@ class CombineError(TypeError):
     """`combine` wrote twice, or under another key, which would lose or misplace data."""
 
 
+_OUTPUT_NAME = re.compile(r"(?!part-)[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+# What names other files beside an output, or a compression
+_TAKEN = frozenset(("pstats", "gz", "bz2", "xz", "zst"))
+_MOST_NAMED = 100  # because each is a file that is open while it is written
+
+
+class NamedOutputError(TypeError):
+    """An output that `context.write_to` cannot write; not a ValueError, as this makes no record bad."""
+
+
+def is_output_name(name: str) -> bool:
+    """Check whether ``context.write_to`` takes a name.
+
+    >>> is_output_name("errors"), is_output_name("../errors"), is_output_name("pstats")
+    (True, False, False)
+    """
+    return _OUTPUT_NAME.fullmatch(name) is not None and name.lower() not in _TAKEN
+
+
 class OutputContext(Counting):
     """Base of the contexts of `reduce`, and of `map` in a job without `reduce`.
 
@@ -294,12 +319,21 @@ class OutputContext(Counting):
     - `written`: lines or items, until the caller clears it.
     - `hurry`: not empty after large writes, or after counts, until the caller clears it.
     - `counted`, `counters`: counts of the current record, and of earlier ones.
+    - `named`: the contexts of ``write_to`` by name; `header`: what `setup_reduce` wrote to one of them.
+    - `create`: makes such a context; or text that explains why there are none.
+    - `on_named`: called as ``on_named(name, context)`` before each write to one.
     """
 
     is_text = False  # whether the entries are text that only has to be joined
 
     def __init__(self) -> None:
         self.written: list[Any] = []
+        self.named: dict[str, OutputContext] = {}
+        self.header: tuple[Any, ...] = ()
+        self.create: Callable[[], OutputContext] | str = type(self)
+        self.on_named: Callable[[str, OutputContext], object] | None = None
+        self._marks: dict[str, int] | None = None
+        self._lock = threading.RLock()  # for threads of the script that call `write_to`
         self.hurry = []
         self.counted, self.counters = {}, {}
         self._append: Any = self.written.append
@@ -309,10 +343,60 @@ class OutputContext(Counting):
     def close(self, run: str) -> None:
         """Refuse later writes, and record them for `run`."""
         closed: Any = Closed(run)
-        self._append = self.counted = closed
+        self._append = self.counted = self.named = closed
 
     def write(self, key: Any, value: Any) -> None:
         raise NotImplementedError
+
+    def write_to(self, name: str, key: Any, value: Any) -> None:
+        """Write to the output `name` beside the main one, as ``write`` writes to that."""
+        with self._lock:
+            other = self.named.get(name) if type(name) is str else None
+            if other is None:
+                other = self._named(name)
+            if self.on_named is not None:
+                self.on_named(name, other)
+            mine, user = other.user, self.user
+            mine.field_separator = user.field_separator
+            mine.record_separator = user.record_separator
+            other.write(key, value)
+
+    def mark_named(self) -> bool:
+        """Note where the named outputs end before the current record; return False if this is known."""
+        if self._marks is not None:
+            return False
+        self._marks = {name: len(other.written) for name, other in self.named.items()}
+        return True
+
+    def keep_named(self) -> None:
+        """Keep what the current record has written to named outputs."""
+        self._marks = None
+
+    def undo_named(self) -> None:
+        """Undo what the current record has written to named outputs."""
+        if self._marks is not None:
+            for name, other in self.named.items():
+                del other.written[self._marks.get(name, 0) :]
+
+    def _named(self, name: Any) -> OutputContext:
+        if not isinstance(name, str) or not is_output_name(name):
+            raise NamedOutputError(
+                f"context.write_to takes the name of an output, but was given {name!r:.80}. A name has "
+                "letters, digits, - and _, and at most 64 of them; it begins with a letter or digit, but "
+                f"not with part-; and it is none of {', '.join(sorted(_TAKEN))}: "
+                'context.write_to("errors", key, value).'
+            )
+        if isinstance(self.create, str):
+            raise NamedOutputError(
+                f"context.write_to({name!r}, ...) is not possible: {self.create}"
+            )
+        if len(self.named) >= _MOST_NAMED:
+            raise NamedOutputError(
+                f"context.write_to was given more than {_MOST_NAMED} names, the last one being {name!r}. "
+                "Each is a file of its own; write many as keys: context.write((name, key), value)."
+            )
+        self.named[name] = other = self.create()
+        return other
 
     def _add_row(self, line: str) -> None:
         raise NotImplementedError
@@ -476,6 +560,9 @@ class PairContext(ItemContext):
 
     def writejson(self, value: Any) -> None:
         self._refuse("context.writejson")
+
+    def write_to(self, name: str, key: Any, value: Any) -> None:
+        self._refuse("context.write_to")
 
     def _refuse(self, what: str) -> None:
         raise TypeError(

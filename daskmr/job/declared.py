@@ -25,7 +25,7 @@ class Declared(NamedTuple):
       them, `daskmr.run.record_format` decides.
 
     >>> declared_in({"records": "jsonl", "key": "user.id"})
-    Declared(layout=None, records='jsonl', key='user.id', columns=None, fields=None, input_columns=None, output_columns=None)
+    Declared(layout=None, records='jsonl', key='user.id', columns=None, fields=None, input_columns=None, output_columns=None, sort_values=None)
     """
 
     layout: Any = None
@@ -35,6 +35,7 @@ class Declared(NamedTuple):
     fields: Any = None
     input_columns: Any = None
     output_columns: Any = None
+    sort_values: Any = None
 
     def over(self, other: Declared) -> Declared:
         """Return these values, and those of `other` where there are none."""

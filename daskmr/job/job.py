@@ -83,6 +83,8 @@ class Job:
         The names of the columns of CSV or TSV without a header, and of the output.
     read : callable, optional
         ``read(stream, dims)``, which yields keys and values, for input in a format of its own
+    sort_values : bool or callable, optional
+        Pass the values of each key to `reduce` in order: of the values, or of ``sort_values(value)``.
 
     Raises
     ------
@@ -108,13 +110,15 @@ class Job:
         input_columns: Sequence[str] | None = None,
         output_columns: Sequence[str] | None = None,
         read: Function | None = None,
+        sort_values: Any = None,
         **hooks: Unpack[Hooks],
     ) -> None:
         rest = dict[str, Any](**hooks)
         given = take_hooks(rest, "The job")
         if rest:
             raise TypeError(f"daskmr.Job takes no argument {min(rest)!r}")
-        functions = Functions(map, combine, reduce, setup_reduce, read, **given)  # type: ignore[misc]
+        plain = Functions(map, combine, reduce, setup_reduce, read, sort_values=sort_values or None)
+        functions = plain._replace(**given)
         check_functions(functions, "The job")
         self._take(InlineFunctions((*functions,)), functions)
         self._declared = Declared(
@@ -181,6 +185,11 @@ class Job:
     def read(self) -> Function | None:
         """The user's ``read``, for input in a format of its own."""
         return self._loaded().read
+
+    @property
+    def sort_values(self) -> Any:
+        """The order of the values that `reduce` gets: ``True``, a function of a value, or ``None``."""
+        return self._loaded().sort_values
 
     @property
     def steps(self) -> tuple[Job, ...]:

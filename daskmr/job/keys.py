@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import numbers
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import nan
 from typing import Any, TypeAlias
@@ -19,7 +19,7 @@ from daskmr.job.tracebacks import elide, short_repr
 
 __all__ = [
     "Ending", "Key", "UnsupportedKeyError", "bucket_of", "canonical", "canonical_all", "name_key",
-    "sort_key", "sorted_keys", "stable_hash",
+    "sort_key", "sorted_keys", "stable_hash", "value_key", "value_keys",
 ]  # fmt: skip
 
 Key: TypeAlias = bool | int | float | str | bytes | tuple["Key", ...] | None
@@ -155,6 +155,30 @@ def sort_key(key: Key) -> tuple[Any, ...]:
     if key == key:
         return (1, 0, key)
     return (5, key.reducer) if isinstance(key, Ending) else (1, 1)
+
+
+def value_key(value: Any) -> tuple[Any, ...]:
+    """Return a sort key for any value: like `sort_key`, with lists as tuples; others come last.
+
+    Only values of other types may fail to compare.
+
+    >>> sorted([(1, None), "b", 2.5, [1, "x"], None, float("nan")], key=value_key)
+    [None, 2.5, nan, 'b', (1, None), [1, 'x']]
+    """
+    kind = type(value)
+    if kind is str or kind is bytes or value is None:
+        return sort_key(value)
+    if isinstance(value, tuple | list):
+        return (4, tuple(map(value_key, value)))
+    if isinstance(value, str | bytes | int | float | numbers.Number):
+        return sort_key(value)  # type: ignore[arg-type]
+    return (5, value)
+
+
+def value_keys(values: list[Any]) -> Sequence[Any]:
+    """Return sort keys for values; the values themselves, if their types allow comparing them."""
+    kinds = set(map(type, values))
+    return values if kinds in _COMPARABLE else list(map(value_key, values))
 
 
 def sorted_keys(keys: Iterable[Key]) -> list[Any]:

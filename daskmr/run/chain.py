@@ -205,7 +205,7 @@ def _keep(
         failure = JobError(f"{path}, which --keep-steps asks for, cannot be written: {error}")
     else:
         try:
-            write_parts(outcome, keeping, file, Collector(None))
+            write_parts(outcome.parts, keeping, keeping.columns, file)
             file.commit()
         finally:
             file.discard()

@@ -55,6 +55,7 @@ __all__ = ["alike", "check_script"]
 _OPTIONAL = ("combine", "reduce", "setup_reduce", "setup_map", "finish_map", "finish_reduce")
 _SHOWN = 20  # pairs, and lines of output
 _BAD_SHOWN = 5
+_VALUES = 5  # sorted values of a key
 _SNIFFED = 10  # lines from which the format of the input is guessed
 _WIDTH = 60  # characters of a key or value
 
@@ -209,6 +210,7 @@ class _Check:
                 trial = Trial(self.job, self.form, config.on_error, "" if is_last else label)
                 self._map(trial, records_of(trial), config, count)
                 self._combine(trial)
+                self._sort(trial)
                 self._reduce(trial, is_last)
                 self._reduce_from_disk(trial)
                 return [] if is_last else trial.pairs()
@@ -287,7 +289,7 @@ class _Check:
             self._warn("the input has no records")
         elif len(bad) == records:
             self._warn("all of these records are bad")
-        elif not pairs:
+        elif not pairs and not getattr(trial.context, "named", None):
             self._warn("map wrote nothing for any of them")
 
     def _judge_bad(self, bad: Sequence[str], records: int, config: Config) -> None:
@@ -336,19 +338,34 @@ class _Check:
                     return
         self._say("", "reduce gives the same result for combined values")
 
+    def _sort(self, trial: Trial) -> None:
+        """Show the key with the most values, and its values in the order that `reduce` gets."""
+        groups, order = trial.groups, self.job.sort_values
+        if order is None or self.job.reduce is None or not groups:
+            return
+        key = max(sorted_keys(groups), key=lambda key: len(groups[key]))
+        values = trial.in_order(key, trial.combine(key, groups[key]))
+        shown = ", ".join(shortened(value, _WIDTH) for value in values[:_VALUES])
+        more = ", ..." if len(values) > _VALUES else ""
+        self._say("sorted", f"{shortened(key, _WIDTH)}: {shown}{more}")
+
     def _reduce(self, trial: Trial, is_last: bool) -> None:
         if self.job.reduce is None:
             for line in trial.header:
                 self._say("header", shortened(line, 2 * _WIDTH))
-            return
-        lines = trial.reduced(trial.groups) if is_last else trial.items(trial.groups)
-        end = len(lines) - trial.ending
-        for title, some in (("output", lines[:end]), ("finish_reduce", lines[end:])):
-            for line in some[:_SHOWN]:
-                self._say(title, _written(line))
-            if len(some) > _SHOWN:
-                self._say("", f"... and {len(some) - _SHOWN:,} more")
-        if not lines:
+        elif not is_last:
+            outputs: dict[str, list[Any]] = {"": trial.items(trial.groups)}
+        if is_last:
+            outputs = {**trial.outputs(trial.groups)}
+        for name, lines in outputs.items():
+            end = len(lines) - (0 if name else trial.ending)
+            titled = ("write_to" if name else "output", lines[:end]), ("finish_reduce", lines[end:])
+            for title, some in titled:
+                for line in some[:_SHOWN]:
+                    self._say(title, f"{name}  {_written(line)}".lstrip())
+                if len(some) > _SHOWN:
+                    self._say("", f"... and {len(some) - _SHOWN:,} more")
+        if self.job.reduce is not None and not any(outputs.values()):
             self._warn("reduce wrote nothing")
 
     def _reduce_from_disk(self, trial: Trial) -> None:
@@ -360,7 +377,7 @@ class _Check:
         in_memory = trial.items({key: groups[key]})
         large = "if the values of a key do not fit in memory"
         try:
-            with on_disk(groups[key]) as values:
+            with on_disk(trial.in_order(key, groups[key])) as values:
                 found = trial.items({key: values})
             with on_disk(groups[key]) as values:
                 trial.combine(key, values)

@@ -117,7 +117,7 @@ def refuse_to_replace_input(inputs: Inputs, name: str, path: str) -> None:
     """Raise InputError if the output at `path`, or one of its side-cars, is an input file."""
     there = [p for p in (path, *side_car_paths(path)) if os.path.isfile(p)]
     if os.path.isdir(path):  # all files of an output directory are replaced
-        there = [entry.path for entry in os.scandir(path) if entry.is_file()]
+        there = [os.path.join(at, name) for at, _, names in os.walk(path) for name in names]
     sizes, real = {os.path.getsize(p) for p in there}, set(map(os.path.realpath, there))
     for file in inputs.listing.files if there else ():
         # A link may have another name; resolving the links of all files would take too long.

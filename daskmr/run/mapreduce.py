@@ -36,6 +36,7 @@ def mapreduce(
     output_columns: Sequence[str] | None = None,
     params: Mapping[str, Any] | None = None,
     pass_env: Iterable[str] = (),
+    sort_values: Any = None,
     data_dir: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     input_filter: Any = None,
     output: str | os.PathLike[str] | None = None,
@@ -77,6 +78,8 @@ def mapreduce(
     pass_env : iterable of str, optional
         Names of environment variables that the functions of the job need on workers elsewhere. Their
         values are in no file, graph or log.
+    sort_values : bool or callable, optional
+        With `map`: the order in which `reduce` gets the values of a key; see `daskmr.Job`.
     data_dir : path or list of paths, optional
         The input: a directory in the layout, a file, a glob such as ``"data/2024-*/*.gz"``,
         ``"@FILE"`` (a list with one path a line), ``"-"`` (standard input) or the URL of a store,
@@ -150,10 +153,9 @@ def mapreduce(
     >>> result.to_dict()  # doctest: +SKIP
     {'beta': 20, 'nightly': 12}
     """
-    names = (columns, input_columns, output_columns)
+    names = (columns, input_columns, output_columns, sort_values)
     job = _job_of(job, (map, combine, reduce, setup_reduce), names, options)
-    watcher = watcher or progress_in_notebook()
-    stopwatch = Stopwatch()
+    watcher, stopwatch = watcher or progress_in_notebook(), Stopwatch()
     request = check_request(
         job,
         options,
@@ -197,13 +199,14 @@ def _job_of(
             "mapreduce needs a job: the path of a script, a module, a Job, or functions, as in "
             'mapreduce(map=map, reduce=reduce, data_dir="data").'
         )
-    columns, input_columns, output_columns = names
+    columns, input_columns, output_columns, sort_values = names
     return Job(
         *functions,
         columns=columns,
         input_columns=input_columns,
         output_columns=output_columns,
         **hooks,
+        sort_values=sort_values,
     )
 
 

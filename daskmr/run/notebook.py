@@ -60,6 +60,8 @@ def _figures(result: Result) -> Iterator[tuple[str, str]]:
     parts = f" in {counted(result.output_parts, 'part')}" if result.output_parts else ""
     where = ", to iterate over" if result.output is None else f" to {result.output}{parts}{size}"
     yield "wrote", f"{counted(result.lines, 'line')}{keys}{where}"
+    for name, other in result.outputs.items():
+        yield f"output {name}", counted(other.lines, "line")
     phases = (f"{name} {t:.1f}" for name, t in result.timings.items() if name != "total")
     total = format_seconds(result.timings.get("total", 0.0))
     yield "time", f"{total} ({', '.join(phases)})"

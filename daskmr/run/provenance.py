@@ -29,7 +29,7 @@ from daskmr.data.sources.given import Recorded, source_name
 from daskmr.errors import InputError
 from daskmr.job.job import Code, Job
 from daskmr.job.params.given import Recorded as RecordedParam
-from daskmr.run.outputs.side_cars import FORMAT, META_SUFFIX
+from daskmr.run.outputs.side_cars import FORMAT, META_SUFFIX, NamedOutput
 from daskmr.tasks.tally import by_group
 from daskmr.text import HIDDEN, masked, shell_word, some
 
@@ -199,6 +199,7 @@ def describe_outcome(
     outcome: Outcome,
     listing: Listing,
     target: Output,
+    named: Iterable[NamedOutput],
     output_format: str,
     stopwatch: Stopwatch,
     notes: tuple[str, ...],
@@ -242,18 +243,35 @@ def describe_outcome(
             "ended": _timestamp(now),
             "seconds": {**stopwatch.seconds, "total": now - stopwatch.started},
         },
-        "output": {
-            "path": _recorded_path(target.name),
-            "format": output_format,
-            "lines": outcome.lines,
-            "bytes": target.bytes,
-            "sha256": target.sha256,
-            **(
-                {"parts": [asdict(part) for part in target.parts]}
-                if isinstance(target, OutputDirectory)
-                else {}
-            ),
-        },
+        "output": _describe_output(outcome, target, named, output_format),
+    }
+
+
+def _describe_output(
+    outcome: Outcome, target: Output, named: Iterable[NamedOutput], output_format: str
+) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "path": _recorded_path(target.name),
+        "format": output_format,
+        "lines": outcome.lines,
+        "bytes": target.bytes,
+        "sha256": target.sha256,
+    }
+    if isinstance(target, OutputDirectory):
+        described["parts"] = [asdict(part) for part in target.parts]
+    if others := {each.name: _describe_named(each) for each in named}:
+        described["named"] = others
+    return described
+
+
+def _describe_named(named: NamedOutput) -> dict[str, Any]:
+    """Describe an output of ``context.write_to`` as the main one is."""
+    return {
+        "path": _recorded_path(named.output or ""),
+        "lines": named.lines,
+        "bytes": named.bytes,
+        "sha256": named.sha256,
+        **({"parts": [asdict(part) for part in named.parts]} if named.parts else {}),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
 from daskmr.job.params.passed_env import check_names
 from daskmr.memory import WORKER_BASE
-from daskmr.run.outputs.side_cars import side_car_paths
+from daskmr.run.outputs.side_cars import explain_alone, side_car_paths
 from daskmr.run.record_format import RecordFormat, choose_format, extensions_of, splits_of
 from daskmr.run.tables import columns_of
 from daskmr.tasks.prints import redirected
@@ -84,12 +85,23 @@ class Request:
         """The form in which tasks return the output."""
         if self.step:
             return OutputKind(items=True, step=self.step)
-        return OutputKind(self.output is None, self.output_format.name, self.columns)
+        return OutputKind(
+            self.output is None,
+            self.output_format.name,
+            self.columns,
+            alone=explain_alone(self.output),
+        )
 
     @property
     def writes_directory(self) -> bool:
         """Whether the output is a directory of parts, which workers write."""
         return self.output is not None and self.output.endswith("/")
+
+    def refuse_to_overwrite(self, output: str) -> None:
+        """Raise InputError if an output, or one of its side-cars, would replace part of the job."""
+        _refuse_to_overwrite(
+            output, self.job, self.filter_path, self.schema.file, *self.sources.lists
+        )
 
     @property
     def is_indexed(self) -> bool:
@@ -176,8 +188,8 @@ def check_request(
         if config.local_only:
             refuse_network("output", output)
         _refuse_to_overwrite(output, job, input_filter, schema.file, *sources.lists)
-    if delete_data:
-        _check_deletion(output, sources)
+        _refuse_named(output, job.steps[-1])
+    _check_deletion(delete_data, output, sources)
     return Request(
         job=job,
         config=config,
@@ -284,8 +296,10 @@ def _check_settings(config: Config, inline: bool, local: bool) -> None:
         )
 
 
-def _check_deletion(output: str | os.PathLike[str] | None, sources: Sources) -> None:
-    """Raise InputError if the input cannot be deleted."""
+def _check_deletion(delete_data: bool, output: str | None, sources: Sources) -> None:
+    """Raise InputError if the input is to be deleted, but cannot be."""
+    if not delete_data:
+        return
     if output is None:
         raise InputError("delete_data needs an output: a result in memory ends with this process.")
     if sources.reads_stdin:
@@ -306,6 +320,17 @@ def _refuse_to_overwrite(output: str, job: Job, *sources: Any) -> None:
                     f"The {f'output {output!r}' if path == output else file} would replace a file "
                     "that the job needs. Name another output with --output."
                 )
+
+
+def _refuse_named(output: str, job: Job) -> None:
+    """Raise InputError if a script names outputs, which the output cannot have beside it."""
+    texts = job.files.values() if job.path is not None else ()
+    reason = explain_alone(output)
+    if reason and any(map(_NAMES_OUTPUTS, texts)):
+        raise InputError(f"The script calls context.write_to: {reason}")
+
+
+_NAMES_OUTPUTS = re.compile(r"^[^#\n]*\bcontext\.write_to\(", re.M).search
 
 
 def refuse_network(role: str, url: str) -> None:

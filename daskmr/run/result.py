@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any
 
 from daskmr.counts import Counted, Counts
 from daskmr.data.bad_records import SavedRecord
-from daskmr.data.parts import Part, merge_parts
+from daskmr.data.parts import Part, merge_parts, named_parts
 from daskmr.diagnostics.run_state import RunOutline
 from daskmr.history import History, StepFigures
 from daskmr.job.job import Job
 from daskmr.run import tables
+from daskmr.run.outputs.side_cars import NamedOutput
 from daskmr.tasks.tally import Profile
 
 __all__ = ["Result"]
@@ -121,6 +122,32 @@ class Result(Counted):
     profile: Profile | None = field(default=None, repr=False)
     _parts: tuple[Part, ...] = field(default=(), repr=False)
     _job: Job | None = field(default=None, repr=False)
+    _named: tuple[NamedOutput, ...] = field(default=(), repr=False)
+    _of: Result | None = field(default=None, repr=False)  # the main result, which keeps the folder
+
+    @property
+    def outputs(self) -> dict[str, Result]:
+        """The results of the outputs that the script names with ``context.write_to``, by name.
+
+        Each has its own ``output``, ``lines``, ``output_bytes``, ``output_parts``, ``sha256`` and, without
+        an output file, rows; the rest is that of the run.
+        """
+        parts = named_parts(self._parts)
+        return {
+            each.name: replace(
+                self,
+                output=each.output,
+                key_count=0,
+                lines=each.lines,
+                output_bytes=each.bytes,
+                output_parts=len(each.parts),
+                sha256=each.sha256,
+                _parts=parts.get(each.name, ()),
+                _named=(),
+                _of=self,
+            )
+            for each in self._named
+        }
 
     @property
     def script(self) -> str | None:
@@ -191,7 +218,8 @@ class Result(Counted):
         return tables.to_polars(self, self._columns())
 
     def _columns(self) -> tuple[str, ...] | None:
-        return None if self._job is None else tables.columns_of(self._job)
+        # Those of the script are the columns of the main output.
+        return None if self._job is None or self._of else tables.columns_of(self._job)
 
     def _iterate(self, job: Job) -> Iterator[Any]:
         # A method, so that the generator keeps the result alive, and with it the run's folder.

@@ -27,7 +27,7 @@ from daskmr.tasks.crashes import describe_line
 from daskmr.tasks.guard import Returned, is_interruption, shortened, user_failure
 from daskmr.tasks.map_output import MapOutput
 from daskmr.tasks.record_rule import RecordMapper, Why, detail_of, skipped_errors
-from daskmr.tasks.user_calls import AT_RECORDS, call_hook, combiner_of, set_up
+from daskmr.tasks.user_calls import AT_RECORDS, call_hook, combiner_of, set_up, sorter_of
 
 __all__ = [
     "PAIRS",
@@ -112,6 +112,8 @@ class TrialOutput(MapOutput):
             self.context = PairContext(step) if step else TextContext()
             self.header = set_up(job, self.context)
             self.pending = self.context.written
+            context = self.context
+            context.on_named = lambda name, other: context.mark_named()
         self.hurry = self.context.hurry
         self.batch = 0  # flush after each record
 
@@ -126,6 +128,8 @@ class TrialOutput(MapOutput):
         self.context.keep_counts()
         if isinstance(self.context, MapContext):
             self.context.place_in_order()
+        else:
+            self.context.keep_named()
         self.hurry.clear()
 
     hasten = flush
@@ -136,6 +140,7 @@ class TrialOutput(MapOutput):
             self.context.take_back(mark)
         else:
             super().take_back(mark)
+            self.context.undo_named()
 
 
 class Trial:
@@ -158,8 +163,8 @@ class Trial:
     >>> trial = Trial(job)
     >>> trial.map("a.gz", [], 1, "k\\t1"), trial.map("a.gz", [], 2, "k\\tx").reason
     (None, 'ValueError')
-    >>> trial.written_since(0), trial.reduced(trial.groups)
-    ([('k', 1)], ['k\\t1\\n'])
+    >>> trial.written_since(0), trial.outputs(trial.groups)
+    ([('k', 1)], {'': ['k\\t1\\n']})
     """
 
     def __init__(
@@ -236,6 +241,11 @@ class Trial:
             return values
         return cast(Sequence[Any], self._combiner(key, values))
 
+    def in_order(self, key: Any, values: Sequence[Any]) -> list[Any]:
+        """Return a list of the values as `reduce` gets them: sorted, if the job has `sort_values`."""
+        sorter = sorter_of(self.job)
+        return list(values) if sorter is None else sorter.sorted(key, values)
+
     def combined(self) -> list[Combined]:
         """Call `combine` for each key that has several values, in key order."""
         groups = self.groups
@@ -245,16 +255,23 @@ class Trial:
             if len(groups[key]) > 1
         ]
 
-    def reduced(self, groups: Mapping[Any, Sequence[Any]]) -> list[str]:
-        """Reduce `groups` in key order, and return the lines of the output, the header first."""
+    def outputs(self, groups: Mapping[Any, Sequence[Any]]) -> dict[str, list[str]]:
+        """Reduce `groups` in key order, and return the lines of each output, its header first.
+
+        That of `reduce` is ``""``, others are called as `write_to` calls them. Of a map-only job, there are
+        only those that `map` has written to others.
+        """
+        if isinstance(self.context, TextContext):
+            return _named_lines(self.context)
         context = TextContext()
-        return [*self._reduce(groups, context), *context.written]
+        lines = [*self._reduce(groups, context), *context.written]
+        return {"": lines, **_named_lines(context)}
 
     def items(self, groups: Mapping[Any, Sequence[Any]]) -> list[Any]:
         """Reduce `groups` in key order, and return the pairs and lines, without the header."""
         context = PairContext(self._step) if self._step else ItemContext()
         self._reduce(groups, context)
-        return context.written
+        return [*context.written, *sorted((n, c.written) for n, c in context.named.items())]
 
     def pairs(self) -> list[Any]:
         """Return the pairs that the step has written so far."""
@@ -269,8 +286,10 @@ class Trial:
             return header
         for key in sorted_keys(groups):
             values = groups[key]
-            if type(values) is list:
-                values = values[:]  # `reduce` may change its list, but the values are needed again
+            if (
+                type(values) is list
+            ):  # `reduce` may change its list, but the values are needed again
+                values = self.in_order(key, values)
             before = len(context.written)
             try:
                 returned = reduce(key, values, context.user)
@@ -287,6 +306,11 @@ class Trial:
             call_hook(self.job, "finish_reduce", context, "after the last key")
         self.ending = len(context.written) - before
         return header
+
+
+def _named_lines(context: TextContext) -> dict[str, list[str]]:
+    named = sorted(context.named.items())
+    return {name: [*each.header, *each.written] for name, each in named}
 
 
 # --- the first records of the input ------------------------------------------------------------

@@ -13,12 +13,13 @@ from typing import IO, TYPE_CHECKING
 from daskmr.cluster.probe import RESTART_SECONDS, HostMarks, check_data, check_spill_store, sees_all
 from daskmr.cluster.session import Session
 from daskmr.data.inputs import Inputs, source_of
-from daskmr.data.output import open_output
+from daskmr.data.output import OutputFile, open_output
 from daskmr.data.output_directory.base import Output
 from daskmr.data.output_directory.names import suffix_of
 from daskmr.data.output_directory.opening import open_directory
 from daskmr.data.spill_dir import HOST_RENEWED_EVERY, RENEWED_EVERY, HostFolder, Scratch, SpillStore
-from daskmr.errors import InputError
+from daskmr.errors import InputError, JobError
+from daskmr.run.input_checks import refuse_input_as_output
 from daskmr.run.outputs.side_cars import bad_records_path, check_side_cars, side_car_paths
 from daskmr.run.request import Request, refuse_network
 from daskmr.signals import deferred, on_hard_exit, patient
@@ -77,6 +78,26 @@ class Workspace:
             suffix = suffix_of(output, request.output_format)
             return open_directory(output, suffix, run_id, folder, reach, retries)
         return open_output(output, run_id, stdout, folder, reach, retries, hashed=config.meta)
+
+    def open_named(self, name: str, request: Request, inputs: Inputs) -> OutputFile:
+        """Open the output `name` of the script, beside the main one, which is closed.
+
+        Raises `JobError` if it would replace a file that the job needs, or cannot be written.
+        """
+        target = self.target
+        assert isinstance(target, OutputFile)
+        try:
+            with deferred():
+                file = target.named(name, self.run_dir.run_id)
+                self.at_end(file.discard)
+            refuse_input_as_output(inputs, file)
+            request.refuse_to_overwrite(file.name)
+            return file
+        except InputError as error:
+            reason = str(error)
+        raise JobError(
+            f"context.write_to({name!r}, ...) writes {target.name}.{name}. {reason} Nothing was written."
+        )
 
     def at_end(self, clean: Callable[[], object]) -> None:
         """Call `clean` with signals deferred when the run ends, or at a hard exit of the process."""

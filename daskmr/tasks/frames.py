@@ -150,14 +150,15 @@ def are_alike(values: list[Any]) -> bool:
     return kinds <= {int, float, bool, type(None)}
 
 
-def pieces_of(values: Iterable[Any]) -> Iterator[tuple[list[Any], int]]:
-    """Divide values of different sizes into lists of about `FRAME` bytes."""
+def pieces_of(values: Iterable[Any], most: int = 0) -> Iterator[tuple[list[Any], int]]:
+    """Divide values of different sizes into lists of about `most` bytes, by default `FRAME`."""
+    most = most or FRAME
     piece: list[Any] = []
     size = 0
     for value in values:
         piece.append(value)
         size += estimate_size(value) + VALUE_COST
-        if size > FRAME:
+        if size > most:
             yield piece, size
             piece, size = [], 0
     if piece:

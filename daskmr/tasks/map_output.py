@@ -7,8 +7,9 @@ from typing import Any
 from daskmr.data.parts import Part, PartWriter
 from daskmr.data.spill_dir import SpillStore
 from daskmr.data.writers.contexts import OutputKind, WritingContext, packed, report_of
+from daskmr.data.writers.named import NamedParts
 from daskmr.history import HotKey
-from daskmr.job.contexts import COUNTED, ItemContext
+from daskmr.job.contexts import ItemContext
 from daskmr.job.job import Job
 from daskmr.job.map_context import MapContext
 from daskmr.tasks.fold import Fold, Spilling
@@ -20,7 +21,6 @@ __all__ = ["FoldedOutput", "MapOutput", "PartOutput"]
 _BATCH = 1024  # lines that are collected before they go to the part
 _BATCH_CHARACTERS = 4 << 20  # maximum characters of those lines
 _FIRST_BATCH = 16  # lines to collect before their length is known
-_ONLY_COUNTED = [COUNTED]
 
 
 class MapOutput:
@@ -42,11 +42,7 @@ class MapOutput:
 
     def hasten(self) -> None:
         """Do the work that must not wait, after a record."""
-        if self.hurry == _ONLY_COUNTED:
-            self.context.keep_counts()
-            self.hurry.clear()
-        else:
-            self.flush()
+        raise NotImplementedError
 
     def flush(self) -> None:
         """Take the pending output."""
@@ -138,9 +134,22 @@ class PartOutput(MapOutput):
         self.batch = _FIRST_BATCH
         self.context.keep_counts()  # those of `setup_reduce`, which no bad record undoes
         self.hurry.clear()
+        self._named = NamedParts(self.context, folder, part_bytes, indexed)
+
+    def take_back(self, mark: int) -> None:
+        super().take_back(mark)
+        self.context.undo_named()
+
+    def hasten(self) -> None:
+        if self._named.keep() or None in self.hurry:
+            self.flush()
+        else:
+            self.context.keep_counts()
+            self.hurry.clear()
 
     def flush(self) -> None:
         self.context.keep_counts()
+        self._named.flush()
         pending = self.pending
         if pending:
             count = len(pending)  # a thread of the script may add more in the meantime
@@ -158,7 +167,8 @@ class PartOutput(MapOutput):
         return [output], max(1, size)
 
     def finish(self) -> list[tuple[int, Part]]:
-        return [(0, self._part.finish(report_of(self.context)))]
+        return [(0, self._part.finish(report_of(self.context), self._named.finish()))]
 
     def discard(self) -> None:
         self._part.discard()
+        self._named.discard()

@@ -19,6 +19,7 @@ from daskmr.counts import Counts
 from daskmr.data.parts import Part, PartWriter
 from daskmr.data.spill_dir import Scratch
 from daskmr.data.writers.contexts import OutputKind, WritingContext, packed, report_of
+from daskmr.data.writers.named import NamedParts
 from daskmr.history import HotKey, TaskSpan
 from daskmr.job.job import Job
 from daskmr.job.keys import Ending, name_key
@@ -42,6 +43,7 @@ from daskmr.tasks.user_calls import (
     read_profile,
     refuse_late_writes,
     set_up,
+    sorter_of,
 )
 from daskmr.worker import worker_name
 
@@ -179,13 +181,17 @@ class _Reducer:
         task = self.task
         place, is_step = task.scratch.parts(), bool(task.kind.step)
         part = PartWriter(place, task.part_bytes, self.header, task.indexed, is_step)
+        named = NamedParts(
+            self.context, place, task.part_bytes, task.indexed, call := Call("reduce")
+        )
         try:
-            with current_call().making(call := Call("reduce")):
+            with current_call().making(call):
                 self._reduce_into(part, run, call)
             self.buckets_done += 1
-            return part.finish(report_of(self.context))
+            return part.finish(report_of(self.context), named.finish())
         except BaseException:
             part.discard()
+            named.discard()
             raise
 
     def finish(self, number: int) -> tuple[Part, ...]:
@@ -193,21 +199,23 @@ class _Reducer:
 
         - `number`: determines the order among the reducers.
         """
-        task, context = self.task, self.context
-        self.marker.at_end("finish_reduce, after the last key")
-        call_hook(task.job, "finish_reduce", context, "after the last key")
-        join_threads(task.job, "finish_reduce", self.references)
-        if not context.written:
-            return ()
+        task, context, key = self.task, self.context, Ending(number)
         place, is_step = task.scratch.parts(), bool(task.kind.step)
         part = PartWriter(place, task.part_bytes, self.header, task.indexed, is_step)
+        call = Call("finish_reduce", key=key)
+        named = NamedParts(context, place, task.part_bytes, task.indexed, call)
+        self.marker.at_end("finish_reduce, after the last key")
         try:
+            call_hook(task.job, "finish_reduce", context, "after the last key")
+            join_threads(task.job, "finish_reduce", self.references)
             block = _Block(part, context, _BLOCK_BYTES)
-            block.take(Ending(number))
+            block.take(key)
             block.end()
-            return (part.finish(report_of(context)),)
+            finished = part.finish(report_of(context), named.finish())
+            return (finished,) if finished.lines or finished.named else ()
         except BaseException:
             part.discard()
+            named.discard()
             raise
 
     def _reduce_into(self, part: PartWriter, run: Run, call: Call) -> None:
@@ -221,7 +229,9 @@ class _Reducer:
         try:
             # No variable refers to the generator, so it closes and removes its files after the loop.
             for key, values in self.marker.groups(
-                read_groups(run, combiner_of(task.job), task.budget, self.segments)
+                read_groups(
+                    run, combiner_of(task.job), task.budget, self.segments, sorter_of(task.job)
+                )
             ):
                 self.keys += 1
                 if type(values) is SpilledValues:  # the output may be as large

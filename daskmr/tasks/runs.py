@@ -11,13 +11,16 @@ no step needs memory in proportion to the data.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+import pickle
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from itertools import chain, takewhile
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from daskmr.data.segments import Extent, SegmentWriter, read_frames
 from daskmr.job.keys import sort_key, sorted_keys
+from daskmr.job.pickling import dumps
 from daskmr.tasks.frames import (
     FRAME,
     KEY_COST,
@@ -27,11 +30,12 @@ from daskmr.tasks.frames import (
     groups_of,
     load_groups,
     pack,
+    pieces_of,
 )
-from daskmr.tasks.spilled_values import GroupValues
+from daskmr.tasks.spilled_values import GroupValues, SpilledValues
 
 if TYPE_CHECKING:
-    from daskmr.tasks.user_calls import Combiner
+    from daskmr.tasks.user_calls import Combiner, Sorter
 
 __all__ = ["Run", "merge_runs", "read_groups", "unites"]
 
@@ -66,7 +70,7 @@ def _trailing_frames(chunks: Sequence[bytes | Extent]) -> list[bytes]:
 
 
 def read_groups(
-    run: Run, combiner: Combiner | None, budget: int, folder: str
+    run: Run, combiner: Combiner | None, budget: int, folder: str, sorter: Sorter | None = None
 ) -> Iterator[tuple[Any, Sequence[Any]]]:
     """Yield the groups of a bucket in key order, with their values in input order.
 
@@ -74,7 +78,15 @@ def read_groups(
     - `combiner`: merges partial results of a key.
     - `budget`: estimated bytes to hold in memory; a larger group is passed as a `SpilledValues`.
     - `folder`: the folder for groups and intermediate segments that do not fit.
+    - `sorter`: sorts the values of each key, if they are not to be in input order.
     """
+    groups = _read_groups(run, combiner, budget, folder)
+    return groups if sorter is None else _with_sorted(groups, sorter, budget, folder)
+
+
+def _read_groups(
+    run: Run, combiner: Combiner | None, budget: int, folder: str
+) -> Iterator[tuple[Any, Sequence[Any]]]:
     extents = [c for c in run.chunks if not isinstance(c, bytes)]
     in_memory = sum(len(c) for c in run.chunks if isinstance(c, bytes))
     if sum(extent.size for extent in extents) + 3 * in_memory <= budget:
@@ -146,6 +158,55 @@ def _groups_merged(
     finally:
         for writer in made:
             writer.remove()
+
+
+def _with_sorted(
+    groups: Iterator[tuple[Any, Sequence[Any]]], sorter: Sorter, budget: int, folder: str
+) -> Iterator[tuple[Any, Sequence[Any]]]:
+    for key, values in groups:
+        if type(values) is not SpilledValues:
+            yield key, sorter.sorted(key, values)
+            continue
+        with GroupValues(budget, folder) as group:
+            with closing(_sorted_pieces(key, values, sorter, budget, folder)) as pieces:
+                for piece, _ in pieces:
+                    group.extend(piece)
+            yield key, group.values()
+
+
+def _sorted_pieces(
+    key: Any, values: SpilledValues, sorter: Sorter, budget: int, folder: str
+) -> Generator[tuple[list[Any], int]]:
+    """Sort values that do not fit in memory: sort pieces of them that do, and merge these on disk."""
+    writer = SegmentWriter(folder)
+    made = [writer]
+
+    def write(pieces: Iterable[tuple[list[Any], int]]) -> Extent:
+        return made[-1].write((dumps(piece), size) for piece, size in pieces)
+
+    def merged(batch: Sequence[bytes | Extent]) -> Iterator[tuple[list[Any], int]]:
+        return pieces_of(sorter.merged(key, lambda: map(_values_in, batch)))
+
+    try:
+        parts = pieces_of(values, max(FRAME, budget // 2))
+        runs: list[bytes | Extent] = [
+            write(pieces_of(sorter.sorted(key, part))) for part, _ in parts
+        ]
+        writer.close()
+        while len(batches := _batches(runs, budget)) > 1:
+            made.append(SegmentWriter(folder))
+            runs = [write(merged(batch)) for batch in batches]
+            made[-1].close()
+            made.pop(0).remove()
+        yield from merged(runs)
+    finally:
+        for each in made:
+            each.remove()
+
+
+def _values_in(chunk: bytes | Extent) -> Iterator[Any]:
+    for frame in _frames_of(chunk):
+        yield from pickle.loads(frame)
 
 
 def _batches(chunks: Sequence[bytes | Extent], budget: int) -> list[list[bytes | Extent]]:

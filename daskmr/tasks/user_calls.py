@@ -6,18 +6,23 @@ import cProfile
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from heapq import merge
 from operator import length_hint
 from traceback import walk_stack
 from types import FrameType
 from typing import Any
 
-from daskmr.errors import TaskFailed
+from daskmr.errors import DaskMRError, TaskFailed
 from daskmr.job import contexts
 from daskmr.job.contexts import CombineContext
 from daskmr.job.job import Job
+from daskmr.job.keys import value_key, value_keys
+from daskmr.job.tracebacks import describe_exception
+from daskmr.memory import OutOfMemory
 from daskmr.tasks.guard import Returned, is_interruption, shortened, user_failure
 from daskmr.tasks.tally import Profile
 
@@ -27,6 +32,7 @@ __all__ = [
     "Call",
     "Combiner",
     "ContextReferences",
+    "Sorter",
     "call_hook",
     "combiner_of",
     "current_call",
@@ -34,6 +40,7 @@ __all__ = [
     "read_profile",
     "refuse_late_writes",
     "set_up",
+    "sorter_of",
 ]
 
 _JOIN_SECONDS = 10.0  # for threads of the script that outlive their call
@@ -196,6 +203,101 @@ def combiner_of(job: Job, before: Callable[[Any], object] | None = None) -> Comb
     return Combiner(job.combine, on_error, before)
 
 
+class Sorter:
+    """Sorts the values of a key as `sort_values` of a script asks; equal ones stay in their order.
+
+    - `job`: the job, whose `sort_values` is ``True``, or a function of a value.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._function = None if job.sort_values is True else job.sort_values
+
+    def _key_of(self, value: Any) -> Any:
+        return value_key(value if self._function is None else self._function(value))
+
+    def sorted(self, key: Any, values: Iterable[Any]) -> list[Any]:
+        """Return the values of `key` in order."""
+        values, function = list(values), self._function
+        try:
+            orders = iter(value_keys(values if function is None else [*map(function, values)]))
+            return sorted(values, key=lambda _: next(orders))
+        except BaseException as error:
+            if is_interruption(error) or isinstance(error, OutOfMemory):
+                raise
+            failure = error
+        raise self._explain(key, lambda order: sorted(values, key=order), failure)
+
+    def merged(self, key: Any, streams: Callable[[], Iterable[Iterator[Any]]]) -> Iterator[Any]:
+        """Merge sorted streams of the values of `key`, of which an earlier one goes first.
+
+        - `streams`: opens the streams.
+        """
+        try:
+            yield from merge(*streams(), key=self._key_of)
+            return
+        except (DaskMRError, TaskFailed):
+            raise  # the pages cannot be read
+        except Exception as error:
+            failure = error
+        raise self._explain(
+            key, lambda order: deque(merge(*streams(), key=order), maxlen=0), failure
+        )
+
+    def _explain(
+        self, key: Any, sort: Callable[[Callable[[Any], Any]], object], error: BaseException
+    ) -> BaseException:
+        """Sort once more, to learn at which value, or which two, it fails."""
+        current: list[Any] = []
+
+        def order(value: Any) -> _Watched:
+            current[:] = [value]
+            return _Watched(value, self._key_of(value))
+
+        where = f"for the key {shortened(key)}"
+        if not isinstance(error, Exception) or isinstance(error, MemoryError):
+            return user_failure(self._job, "sort_values", where, error)
+        try:
+            sort(order)
+        except _Incomparable as failure:
+            one, other = map(shortened, failure.args)
+            return TaskFailed(
+                f"sort_values failed {where}: {one} and {other} cannot be compared "
+                f"({describe_exception(error)}). Let sort_values be a function of what can: a number, "
+                "text, or a tuple or list of those, as in "
+                '`sort_values = lambda value: value["time"]`.'
+            )
+        except BaseException as failure:
+            if is_interruption(failure):
+                raise
+            where = f"for the value {shortened(current[0])} of the key {shortened(key)}"
+            return user_failure(self._job, "sort_values", where, failure)
+        return user_failure(self._job, "sort_values", where, error)
+
+
+class _Incomparable(Exception):
+    """Two values whose sort keys cannot be compared."""
+
+
+@dataclass(slots=True, eq=False)
+class _Watched:
+    """The sort key of a value, which raises `_Incomparable` if it cannot be compared."""
+
+    value: Any
+    order: Any
+
+    def __lt__(self, other: _Watched) -> bool:
+        try:
+            return bool(self.order < other.order)
+        except Exception as error:
+            raise _Incomparable(self.value, other.value) from error
+
+
+def sorter_of(job: Job) -> Sorter | None:
+    """Return what sorts the values of each key before `reduce`; ``None`` if the job asks for no order."""
+    return Sorter(job) if job.sort_values else None
+
+
 def set_up(job: Job, context: Any) -> tuple[Any, ...]:
     """Call `setup_reduce` on a new context and return the header that it wrote."""
     if job.setup_reduce is None:
@@ -213,6 +315,9 @@ def set_up(job: Job, context: Any) -> tuple[Any, ...]:
     else:
         header = tuple(context.written)
         context.written.clear()
+        for named in context.named.values():
+            named.header = tuple(named.written)
+            named.written.clear()
         return header
     raise user_failure(job, "setup_reduce", "before the first key", failure)
 

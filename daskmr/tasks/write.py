@@ -12,7 +12,7 @@ from typing import Any
 
 from daskmr.data.output import OutputFile
 from daskmr.data.output_directory.base import WrittenPart
-from daskmr.data.output_directory.names import part_name
+from daskmr.data.output_directory.names import part_name, staged_name
 from daskmr.data.output_directory.slices import Slice
 from daskmr.data.spill_dir import Scratch, SpillStore
 from daskmr.data.writers import format_called
@@ -34,19 +34,21 @@ class WriteTask:
     prepared: Any  # what `OutputFormat.prepare` has returned
     hashed: bool  # compute the digests of the parts
     like: os.stat_result | None  # as in `OutputFile`
+    folder: str = ""  # of the parts, within `place`: the name of an output of ``context.write_to``
 
 
 @guarded("write")
 def write_part(packed: bytes, *, task: WriteTask) -> list[WrittenPart]:
     """Write the part of a pickled slice, which appears only once it is complete."""
     piece: Slice = pickle.loads(packed)
-    name, place = part_name(piece.number, task.suffix), task.place
+    name, place = _name(piece, task), task.place
     if isinstance(place, str):
         return [_write(piece, os.path.join(place, name), task)]
     folder = _folder(task.scratch)
     try:
-        written = _write(piece, os.path.join(folder, name), task)
-        place.upload(os.path.join(folder, name))
+        local = os.path.join(folder, staged_name(name))
+        written = _write(piece, local, task)
+        place.upload(local)
         return [written]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -66,7 +68,11 @@ def _write(piece: Slice, path: str, task: WriteTask) -> WrittenPart:
         file.commit()
     finally:
         file.discard()
-    return WrittenPart(os.path.basename(path), file.bytes, file.sha256)
+    return WrittenPart(_name(piece, task), file.bytes, file.sha256)
+
+
+def _name(piece: Slice, task: WriteTask) -> str:
+    return os.path.join(task.folder, part_name(piece.number, task.suffix))
 
 
 def _folder(scratch: Scratch) -> str:

@@ -79,6 +79,7 @@ class Pipeline:
         self.combiner = Combiner(combine, fail) if combine else None
         self.combine_size = options.pop("combine_size", 50)
         self.split = options.pop("split", 8)
+        self.sorter = options.pop("sorter", None)
         assert not options
 
     def fold(self, batches: Any, partitions: int = 1) -> Fold:
@@ -97,7 +98,7 @@ class Pipeline:
         return [fold_up(level, self.combiner, self.split) for level in zip(*each, strict=True)]
 
     def read(self, run: Run) -> list[tuple[Any, list[Any]]]:
-        groups = read_groups(run, self.combiner, self.budget, self.folder)
+        groups = read_groups(run, self.combiner, self.budget, self.folder, self.sorter)
         return [(key, list(values)) for key, values in groups]
 
     def __call__(self, partitions: Any) -> list[tuple[Any, list[Any]]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from daskmr.data.output import OutputFile
@@ -34,7 +36,8 @@ class OutputDirectory:
     - `suffix`: the suffix of the parts.
     - `like`: status of an earlier part, whose group and permissions to copy.
     - `access`: the same, for side-cars.
-    - `parts`: the parts, in order.
+    - `parts`: the parts, in order; `named`: those of the outputs of ``context.write_to``, in
+      subdirectories of their names.
     - `meta`: a local file with the provenance.
     - `there`: names of the files of the earlier directory.
     - `source`: the store that it is in; ``None`` for a file system.
@@ -46,6 +49,7 @@ class OutputDirectory:
     like: os.stat_result | None = None
     meta: str | None = None
     parts: tuple[WrittenPart, ...] = ()
+    named: Mapping[str, tuple[WrittenPart, ...]] = {}  # never changed in place
     there: tuple[str, ...] = ()
     sha256: str | None = None
     is_file = True
@@ -54,6 +58,11 @@ class OutputDirectory:
 
     def __init__(self, name: str, path: str, suffix: str) -> None:
         self.name, self.path, self.suffix = name, path, suffix
+
+    @property
+    def all_parts(self) -> list[WrittenPart]:
+        """The parts of all outputs."""
+        return [*self.parts, *chain.from_iterable(self.named.values())]
 
     @property
     def access(self) -> os.stat_result | None:

@@ -14,6 +14,7 @@ from daskmr.data.output_directory.base import OutputDirectory
 from daskmr.data.output_directory.names import BAD, META, SUCCESS, explain_foreign
 from daskmr.errors import InputError, JobError
 from daskmr.files import locked, sync_folder, take_access, try_lock
+from daskmr.job.contexts import is_output_name
 from daskmr.normal_forms import hint
 from daskmr.workdir import NOTHING_REPLACED, disk_error
 
@@ -58,12 +59,18 @@ class LocalDirectory(OutputDirectory):
 
     def publish(self) -> None:
         """Mark the directory as complete, under its temporary name."""
-        kept = {META, BAD, *(part.name for part in self.parts)}
+        kept = {META, BAD, *(part.name for part in self.all_parts)}
+        folders = [*self.named, ""]
         with self._failing():
-            for name in set(os.listdir(self.place)) - kept:
-                os.unlink(os.path.join(self.place, name))  # of a worker that was killed
-            with open(os.path.join(self.place, SUCCESS), "xb") as file:
-                os.fsync(file.fileno())
+            for folder in folders:
+                place = os.path.join(self.place, folder)
+                for name in os.listdir(place):
+                    if os.path.join(folder, name) not in {*kept, *folders}:
+                        os.unlink(os.path.join(place, name))  # of a worker that was killed
+                with open(os.path.join(place, SUCCESS), "xb") as file:
+                    os.fsync(file.fileno())
+                if folder:
+                    sync_folder(place)
             if os.path.isdir(self.path):
                 take_access(self._lock, [os.stat(self.path)])
             sync_folder(self.place)
@@ -144,10 +151,19 @@ def check_target(name: str) -> tuple[str, ...]:
 
 
 def _explain_foreign(name: str, path: str) -> str:
-    entries = os.scandir(path) if os.path.isdir(path) else ()
-    # A directory, or a link, is never one of the parts.
-    names = (e.name + "/" * (not e.is_file(follow_symlinks=False)) for e in entries)
-    return explain_foreign(name, names)
+    return explain_foreign(name, _files_in(path) if os.path.isdir(path) else ())
+
+
+def _files_in(path: str) -> Iterator[str]:
+    for entry in os.scandir(path):
+        if entry.is_dir(follow_symlinks=False) and is_output_name(entry.name):
+            within = [*os.scandir(entry.path)]
+            for each in within:
+                yield f"{entry.name}/{each.name}" + "/" * (not each.is_file(follow_symlinks=False))
+            if not within:
+                yield f"{entry.name}/"
+        else:  # another directory, or a link, is never one of the parts
+            yield entry.name + "/" * (not entry.is_file(follow_symlinks=False))
 
 
 def _sweep(parent: str, name: str, target: str) -> None:

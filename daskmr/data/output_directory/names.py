@@ -9,13 +9,15 @@ from collections.abc import Iterable
 from daskmr.data.writers import COMPRESSED, OutputFormat
 from daskmr.text import some
 
-__all__ = ["BAD", "META", "SUCCESS", "explain_foreign", "part_name", "suffix_of"]
+__all__ = ["BAD", "META", "SUCCESS", "explain_foreign", "part_name", "staged_name", "suffix_of"]
 
 SUCCESS = "_SUCCESS"
 """The file that is written last, so that readers know that the directory is complete."""
 
 META, BAD = "_meta.json", "_bad.jsonl"
-_OWN = re.compile(rf"{SUCCESS}|{META}|{BAD}|_pstats|part-\d{{5}}(\.[a-z0-9]+){{1,2}}")
+_OWN = re.compile(
+    rf"{META}|{BAD}|_pstats|([A-Za-z0-9][\w-]*/)?({SUCCESS}|part-\d{{5}}(\.[a-z0-9]+){{1,2}})"
+)
 
 
 def suffix_of(target: str, output_format: OutputFormat) -> str:
@@ -38,13 +40,23 @@ def part_name(number: int, suffix: str) -> str:
     return f"part-{number:05}{suffix}"
 
 
+def staged_name(name: str) -> str:
+    """Return the name of a part until it is in place, where there are no subdirectories.
+
+    >>> staged_name("errors/part-00000.csv")
+    'errors-part-00000.csv'
+    """
+    return name.replace("/", "-")
+
+
 def explain_foreign(name: str, names: Iterable[str]) -> str:
     """Describe files that daskmr did not write; return ``""`` if there are none.
 
     - `name`: the output.
-    - `names`: the files that it holds.
+    - `names`: the files that it holds, and those in subdirectories that `is_output_name` allows.
     """
-    foreign = sorted(each for each in names if not _OWN.fullmatch(each))
+    others = (each for each in names if not _OWN.fullmatch(each))
+    foreign = sorted({each[: each.find("/") + 1] or each for each in others})
     if not foreign:
         return ""
     return (

@@ -13,9 +13,10 @@ from dataclasses import replace
 from itertools import chain
 
 from daskmr.data.output_directory.base import OutputDirectory
-from daskmr.data.output_directory.names import META, SUCCESS, explain_foreign
+from daskmr.data.output_directory.names import META, SUCCESS, explain_foreign, staged_name
 from daskmr.data.spill_dir import SpillStore
 from daskmr.errors import InputError, JobError
+from daskmr.job.contexts import is_output_name
 from daskmr.store.open_stores import shared_store
 from daskmr.store.source import Source, StoreError, join
 from daskmr.store.store import Store
@@ -59,8 +60,14 @@ class StoreDirectory(OutputDirectory):
 
     def _list(self) -> tuple[str, ...]:
         """Return the names of the objects; raise JobError if some are not of an output."""
-        entries = chain.from_iterable(self._store.list(""))
-        names = [e.name + "/" * e.is_dir for e in entries if e.name not in ("", _TEMPORARY)]
+        names: list[str] = []
+        folders = [""]
+        for folder in folders:
+            for e in chain.from_iterable(self._store.list(folder)):
+                if not folder and e.is_dir and is_output_name(e.name):
+                    folders.append(f"{e.name}/")
+                elif e.name not in ("", _TEMPORARY):
+                    names.append(folder + e.name + "/" * e.is_dir)
         if problem := explain_foreign(self.name, names):
             raise JobError(problem)
         return tuple(names)
@@ -78,12 +85,13 @@ class StoreDirectory(OutputDirectory):
         with self._failing(NOTHING_REPLACED):
             store.delete([SUCCESS])
         with self._failing(f"without {SUCCESS} it is incomplete: run the job again"):
-            store.copy((staged + p.name, p.name, p.bytes) for p in self.parts)
-            kept = {part.name for part in self.parts}
+            store.copy((staged + staged_name(p.name), p.name, p.bytes) for p in self.all_parts)
+            kept = {part.name for part in self.all_parts}
             store.delete([name for name in there if name not in kept])
             if self.meta is not None:
                 store.write_object(META, self.meta)
-            store.write_object(SUCCESS, complete)
+            for folder in (*self.named, ""):
+                store.write_object(join(folder, SUCCESS), complete)
 
     @contextmanager
     def _failing(self, state: str) -> Iterator[None]:

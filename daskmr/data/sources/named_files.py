@@ -73,8 +73,11 @@ def list_sources(
                 found[real] = rank, file
     selection.files = [file for _, file in found.values()]
     globbed = [_below(root, path) for group in groups if group.is_glob for path in group.paths]
-    selection.skip_outputs(outputs_from(root, map("{}.meta.json".format, globbed)))
+    # An output of `context.write_to` is described beside the main one.
+    outputs = {*globbed, *(os.path.splitext(path)[0] for path in globbed)}
+    selection.skip_outputs(outputs_from(root, map("{}.meta.json".format, outputs)))
     folders = {os.path.dirname(path) for path in globbed}
+    folders |= {os.path.dirname(folder) for folder in folders if folder}
     selection.skip_outputs(outputs_from(root, map("{}/_meta.json".format, folders)))
     listing = selection.listing(root)
     listings = [group.listing for group in groups if group.listing is not None]

@@ -51,7 +51,7 @@ def outputs_from(root: str, metas: Iterable[str]) -> set[str]:
     Paths of directories end in "/".
     """
     root = os.path.abspath(root)
-    return {path for meta in metas if (path := _described(root, meta))}
+    return {path for meta in metas for path in _described(root, meta)}
 
 
 def output_of(path: str, outputs: set[str]) -> str:
@@ -64,7 +64,8 @@ def output_of(path: str, outputs: set[str]) -> str:
     return path if path in outputs else folder if folder in outputs else ""
 
 
-def _described(root: str, meta: str) -> str:
+def _described(root: str, meta: str) -> list[str]:
+    """Return the output that a file describes, and the outputs of ``context.write_to`` beside it."""
     path = (
         meta.removesuffix(f"_{META}")
         if meta.endswith(f"/_{META}")
@@ -76,16 +77,21 @@ def _described(root: str, meta: str) -> str:
             content = json.load(file)
         recorded, written = content["input"], content["output"]
         if not path.endswith("/") and os.path.getsize(there) != written["bytes"]:
-            return ""  # it is no longer that output
+            return []  # it is no longer that output
         folder = os.path.dirname(os.path.realpath(written["path"]))
         # Relative to the output, so that both can be moved.
         sources = _places(recorded["data_dir"], recorded.get("root"))
         found = [os.path.relpath(os.path.realpath(each), folder) for each in sources]
+        named = [
+            f"{path}{name}/" if path.endswith("/") else f"{path}.{name}"
+            for name in written.get("named", ())
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return ""
+        return []
     near = os.path.dirname(there.rstrip("/"))
     places = [os.path.normpath(os.path.join(near, each)) for each in found]
-    return path if any(f"{place}/".startswith(f"{root.rstrip('/')}/") for place in places) else ""
+    is_own = any(f"{place}/".startswith(f"{root.rstrip('/')}/") for place in places)
+    return [path, *named] if is_own else []
 
 
 def _places(data_dir: str | list[str] | None, root: str | None) -> list[str]:

@@ -33,7 +33,7 @@ __all__ = [
 
 Columns = tuple[str, ...] | None
 
-_HELPERS = {"arrow_types", "compression", "contexts", "encoding", "rows", "separated"}
+_HELPERS = {"arrow_types", "compression", "contexts", "encoding", "named", "rows", "separated"}
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 _OTHER_FORMATS = {
     ".arrow", ".avro", ".db", ".feather", ".html", ".ipc", ".json", ".ods", ".orc", ".parq", ".pickle",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from daskmr.data.writers import format_called
@@ -22,15 +23,21 @@ class OutputKind:
     format: str = "text"  # name of the output format
     columns: tuple[str, ...] | None = None  # names of its columns, if the script gives any
     step: str = ""  # the step whose pairs are the next one's input, such as ``"step 1 of 2"``
+    alone: str = ""  # why there are no outputs beside it, if there are none
 
     def context(self) -> WritingContext:
         """Create a context."""
         if self.step:
             return PairContext(self.step)
+        context = self._context(self.columns)
+        context.create = self.alone or partial(self._context, None)
+        return context
+
+    def _context(self, columns: tuple[str, ...] | None) -> WritingContext:
         if self.items:
             return ItemContext()
         rows = format_called(self.format).rows
-        return TextContext() if rows is None else RowContext(rows(self.columns))
+        return TextContext() if rows is None else RowContext(rows(columns))
 
 
 def packed(context: WritingContext, written: list[Any]) -> tuple[Any, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,12 @@ from daskmr.counts import most_frequent_first
 from daskmr.data.local_file import is_as_listed
 from daskmr.data.output import OutputFile
 from daskmr.data.output_directory.base import Output, OutputDirectory
-from daskmr.data.parts import merge_parts
+from daskmr.data.parts import Part, merge_parts, named_parts
 from daskmr.data.segments import Extent
 from daskmr.errors import JobError, foreign
 from daskmr.history import History
-from daskmr.run.outputs.side_cars import SideCars, bad_records_path
+from daskmr.run.outputs.side_cars import SideCars, bad_records_path, named_outputs
+from daskmr.run.outputs.writing import prepared
 from daskmr.run.provenance import describe_outcome
 from daskmr.run.result import Result
 from daskmr.tasks.tally import by_group, explain_untabbed
@@ -88,16 +90,30 @@ def commit(
     if target is None:
         stopwatch.lap("write")  # no time, but every result has this phase
         return None
+    named: dict[str, OutputFile] = {}
     if isinstance(target, OutputFile):  # workers have written a directory
-        write_parts(outcome, request, target, collector)
+        total = outcome.keys if request.job.reduce is not None else len(outcome.parts)
+        collector.wrote(0, total)
+        columns = request.columns
+        write_parts(outcome.parts, request, columns, target, lambda n: collector.wrote(n, total))
+        others = {} if target.path == os.devnull else named_parts(outcome.parts)
+        for name, parts in others.items():
+            named[name] = workspace.open_named(name, request, inputs)
+            write_parts(parts, request, None, named[name], lambda n: None)
     bad_path = bad_records_path(target, request.config, request.job)
-    side_cars = SideCars(target, workspace.run_dir, bad_path)
+    side_cars = SideCars(target, workspace.run_dir, bad_path, named)
     try:
         stopwatch.lap("write")
         meta = None
         if request.config.meta and target.has_companions:
             described = describe_outcome(
-                outcome, inputs.listing, target, request.output_format.name, stopwatch, notes
+                outcome,
+                inputs.listing,
+                target,
+                named_outputs(outcome.parts, side_cars),
+                request.output_format.name,
+                stopwatch,
+                notes,
             )
             meta = {**provenance, **described}
         side_cars.write(outcome.tally.saved, meta)
@@ -109,24 +125,26 @@ def commit(
 
 
 def write_parts(
-    outcome: Outcome, request: Request, target: OutputFile, collector: Collector
+    all_parts: tuple[Part, ...],
+    request: Request,
+    columns: tuple[str, ...] | None,
+    target: OutputFile,
+    show: Callable[[int], object] = lambda done: None,
 ) -> None:
-    """Write and close an output, and remove the parts of a map-only job as they are written."""
-    columns = request.columns
-    header = outcome.parts[0].header if outcome.parts else ()
-    reports = [part.report for part in outcome.parts if part.report is not None]
-    prepared = request.output_format.prepare(header, reports, columns)
-    writer = request.output_format.open(target, prepared, True)
+    """Write and close one output, and remove the parts of a map-only job as they are written.
+
+    - `show`: called as ``show(done)`` with the keys so far, or in a map-only job the parts.
+    """
+    writer = request.output_format.open(target, prepared(all_parts, request, columns), True)
     grouped = request.job.reduce is not None
-    done, total = 0, outcome.keys if grouped else len(outcome.parts)
-    collector.wrote(done, total)
+    done = 0
     # The parts of a map-only job are concatenated, so each is removed before the next is read.
-    batches = [outcome.parts] if grouped else [(part,) for part in outcome.parts]
+    batches = [all_parts] if grouped else [(part,) for part in all_parts]
     for parts in batches:
         for written in merge_parts(parts):
             writer.write(written)
             done += len(written) if grouped else 0
-            collector.wrote(done, total)
+            show(done)
         done += 0 if grouped else 1
         for part in parts:
             if isinstance(part.frames, Extent):
@@ -189,6 +207,7 @@ def result_of(
     """Create the result of a run that is complete."""
     tally, listing = outcome.tally, inputs.listing
     target = side_cars.target if side_cars is not None else None
+    named = named_outputs(outcome.parts, side_cars)
     ended = clock.now()
     history = History(
         stopwatch.started, ended, tally.tasks, looks=collector.looks, hot_keys=tally.hot_keys
@@ -226,5 +245,6 @@ def result_of(
         steps=outcome.steps,
         profile=tally.profile,
         _parts=outcome.parts if target is None else (),
+        _named=named,
         _job=request.job,
     )

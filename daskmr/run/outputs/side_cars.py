@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from contextlib import nullcontext
-from typing import Any
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
+from typing import Any, NamedTuple
 
 from daskmr._version import __version__
 from daskmr.config import Config
 from daskmr.data.bad_records import BAD_BEGINS, BAD_SUFFIX, SavedRecord, write_bad_records
-from daskmr.data.output import OutputFile, StoreOutput, beside
-from daskmr.data.output_directory.base import Output, OutputDirectory
+from daskmr.data.output import OutputFile, StoreOutput, beside, is_stream
+from daskmr.data.output_directory.base import Output, OutputDirectory, WrittenPart
+from daskmr.data.parts import Part, named_parts
 from daskmr.errors import InputError
 from daskmr.files import locked
+from daskmr.job.contexts import is_output_name
 from daskmr.job.job import Job
 from daskmr.signals import deferred, finished, patient
 from daskmr.store.source import StoreError
@@ -27,15 +29,19 @@ from daskmr.workdir import RunDir, disk_error
 __all__ = [
     "FORMAT",
     "META_SUFFIX",
+    "NamedOutput",
     "SideCars",
     "bad_records_path",
     "check_side_cars",
+    "explain_alone",
     "is_meta",
     "meta_path_of",
+    "named_outputs",
     "side_car_paths",
 ]
 
 _COMMIT_SECONDS = 300.0  # that a directory in a store may take after an interruption
+_LONGEST_META = 64 << 20
 META_SUFFIX = ".meta.json"
 FORMAT = 1
 META_BEGINS = b'{\n "daskmr": {'
@@ -90,17 +96,25 @@ def check_side_cars(bad_path: str, meta_path: str | None) -> None:
 class SideCars:
     """The side-cars of one output that is already closed, and the commit of all of them.
 
+    - `named`: the closed outputs of ``context.write_to`` by name, if they are files or objects.
     - `bad`, `meta`: the side-cars that were written.
     - `meta_path`: the path or URL of the provenance; ``None`` for a stream, which has none.
     - `notes`: notes on side-cars of an object that failed without failing the run.
     """
 
-    def __init__(self, target: Output, run_dir: RunDir, bad_path: str) -> None:
-        self.target, self.bad_path = target, bad_path
+    def __init__(
+        self,
+        target: Output,
+        run_dir: RunDir,
+        bad_path: str,
+        named: Mapping[str, OutputFile] | None = None,
+    ) -> None:
+        self.target, self.bad_path, self.named = target, bad_path, named or {}
         self.meta_path = beside(target.name, META_SUFFIX) if target.has_companions else None
         self.bad: OutputFile | None = None
         self.meta: OutputFile | None = None
         self.notes: tuple[str, ...] = ()
+        self._earlier: dict[str, int] = {}  # sizes of an earlier object's named outputs
         self._run_dir = run_dir
 
     def write(self, saved: tuple[SavedRecord, ...], content: Mapping[str, Any] | None) -> None:
@@ -135,8 +149,9 @@ class SideCars:
         # Only one run at a time may commit an output and its side-cars in a folder.
         folder = os.path.dirname(self.target.path)
         with deferred(), locked(folder) if self.target.is_file else nullcontext():
+            stale = self._stale_named()  # which the earlier provenance names
             self._remove_stale()
-            self.target.commit()
+            self._replace(self.target, stale)
             finished()
             for file in (self.bad, None if is_object else self.meta):
                 if file is not None:
@@ -161,6 +176,45 @@ class SideCars:
                 if self.bad is not None:
                     self.bad.commit()
 
+    def _stale_named(self) -> list[str]:
+        """Return the outputs that an earlier run wrote to other names, if they are as it left them."""
+        if self.meta_path is None or not self.target.is_file:
+            return []
+        sizes = _named_in(self.meta_path)
+        paths = {beside(self.target.name, f".{name}"): size for name, size in sizes.items()}
+        current = {file.name for file in self.named.values()}
+        return [p for p, size in paths.items() if p not in current and _size_of(p) == size]
+
+    def _replace(self, target: OutputFile, stale: Sequence[str]) -> None:
+        """Put the output and the named ones in place together, and remove stale ones.
+
+        Earlier files are set aside, and return if anything fails. The output comes last.
+        """
+        aside: dict[str, str] = {}
+        placed: list[str] = []
+        try:
+            for path in (*stale, *(file.path for file in self.named.values())):
+                if os.path.isfile(path):
+                    folder, name = os.path.split(path)
+                    kept = os.path.join(folder, f".{name[:200]}.{self._run_dir.run_id}.old")
+                    os.rename(path, kept)
+                    aside[path] = kept
+            for file in self.named.values():
+                file.commit()
+                placed.append(file.path)
+            target.commit()
+        except BaseException as error:
+            for path in placed:
+                os.unlink(path)
+            for path, kept in aside.items():
+                os.rename(kept, path)
+            if isinstance(error, OSError):
+                raise disk_error(error, target.path, "the output") from None
+            raise
+        for kept in aside.values():
+            with suppress(OSError):
+                os.unlink(kept)
+
     def _remove_stale(self) -> None:
         stale = [self.bad_path]
         if self.target.is_file and self.meta_path is not None and is_meta(self.meta_path):
@@ -174,9 +228,20 @@ class SideCars:
                 raise disk_error(error, path, "a side-car of the output") from None
 
     def _put_object(self, target: StoreOutput) -> None:
-        """Upload the output and its side-car; failures of the side-car become notes."""
+        """Upload the output and its side-car; failures of the side-car become notes.
+
+        The named outputs come first, so that they are there when the output is.
+        """
         is_free = self._clear_object(target)
+        for file in self.named.values():
+            file.publish()
         target.publish()
+        for name, size in self._earlier.items():
+            try:
+                if name not in self.named and target.size_beside(f".{name}") == size:
+                    target.remove_beside(f".{name}")
+            except StoreError as error:
+                self.notes += (f"{target.name}.{name} is of an earlier run: {error}",)
         if not is_free or self.meta is None:
             return
         try:
@@ -189,8 +254,9 @@ class SideCars:
     def _clear_object(self, target: StoreOutput) -> bool:
         """Delete the provenance of an earlier output; return whether its name is now free."""
         try:
-            there = target.begins_beside(META_SUFFIX, len(META_BEGINS))
-            if there == META_BEGINS:
+            there = target.begins_beside(META_SUFFIX, _LONGEST_META)
+            if there is not None and there.startswith(META_BEGINS):
+                self._earlier = _named_in_text(there)
                 target.remove_beside(META_SUFFIX)
             elif there is not None:
                 note = "was not written by daskmr and is kept; it does not describe this output"
@@ -211,6 +277,73 @@ class SideCars:
         for file in (self.bad, self.meta):
             if file is not None:
                 file.discard()
+
+
+def explain_alone(output: str | None) -> str:
+    """Explain why there are no outputs beside the main one; return ``""`` if there may be."""
+    if output is None or not is_stream(output):
+        return ""
+    return (
+        "it writes a file beside the output, and the output is "
+        f"{'standard output' if output == '-' else output}. Name a file, as -o result.txt."
+    )
+
+
+class NamedOutput(NamedTuple):
+    """An output of ``context.write_to``, as the result and the provenance describe it."""
+
+    name: str
+    output: str | None  # its path or URL; ``None`` without an output
+    lines: int
+    bytes: int
+    sha256: str | None
+    parts: tuple[WrittenPart, ...] = ()  # its files, if it is a directory
+
+
+def named_outputs(parts: Sequence[Part], side_cars: SideCars | None) -> tuple[NamedOutput, ...]:
+    """Describe the outputs of ``context.write_to``.
+
+    - `side_cars`: ``None`` without an output.
+    """
+    found = []
+    for name, own in named_parts(parts).items():
+        lines = sum(part.lines for part in own)
+        target = side_cars.target if side_cars is not None else None
+        if isinstance(target, OutputDirectory):
+            files = target.named[name]
+            size = sum(each.bytes for each in files)
+            found.append(NamedOutput(name, f"{target.name}{name}/", lines, size, None, files))
+        elif side_cars is not None:
+            if (file := side_cars.named.get(name)) is None:  # the output is /dev/null
+                continue
+            found.append(NamedOutput(name, file.name, lines, file.bytes, file.sha256))
+        else:
+            found.append(NamedOutput(name, None, lines, 0, None))
+    return tuple(found)
+
+
+def _named_in(path: str) -> dict[str, int]:
+    try:
+        with open(path, "rb") as file:
+            return _named_in_text(file.read(_LONGEST_META))
+    except OSError:
+        return {}
+
+
+def _named_in_text(text: bytes) -> dict[str, int]:
+    """Return the sizes of the named outputs in the text of a provenance file."""
+    try:
+        named = json.loads(text)["output"].get("named", {}) if text.startswith(META_BEGINS) else {}
+        return {name: each["bytes"] for name, each in named.items() if is_output_name(name)}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _size_of(path: str) -> int | None:
+    try:
+        return os.path.getsize(path) if os.path.isfile(path) else None
+    except OSError:
+        return None
 
 
 def is_meta(path: str) -> bool:

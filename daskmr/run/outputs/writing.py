@@ -6,21 +6,24 @@ import os
 import pickle
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
 
 from daskmr.cluster.probe import sees_all
 from daskmr.cluster.session import Session
 from daskmr.cluster.versions import Pinned
 from daskmr.data.output_directory.base import Output, OutputDirectory, WrittenPart
 from daskmr.data.output_directory.slices import Slice, divide
+from daskmr.data.parts import Part, named_parts
 from daskmr.data.readers.decompression import codec_of
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.lines import read_lines
 from daskmr.data.readers.sniffing import HEAD_BYTES, recode_command
 from daskmr.errors import InputError, TaskFailed
 from daskmr.tasks.write import WriteTask, write_part
+from daskmr.workdir import NOTHING_REPLACED, disk_error
 
 if TYPE_CHECKING:
     from daskmr.data.inputs import Inputs
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from daskmr.run.request import Request
     from daskmr.run.workspace import Placement
 
-__all__ = ["check_reach", "notes_on_bytes", "write_directory"]
+__all__ = ["check_reach", "notes_on_bytes", "prepared", "write_directory"]
 
 _SEARCHED = 100  # files, and batches of lines in each, that are searched for what is not UTF-8
 _SURROGATE = re.compile("[\udc80-\udcff]").search
@@ -68,14 +71,12 @@ def write_directory(
     """
     if not isinstance(target, OutputDirectory):
         return False
-    header = outcome.parts[0].header if outcome.parts else ()
-    reports = [part.report for part in outcome.parts if part.report is not None]
     task = WriteTask(
         scratch=placement.scratch,
         place=target.place,
         suffix=target.suffix,
         format=request.output_format.name,
-        prepared=request.output_format.prepare(header, reports, request.columns),
+        prepared=prepared(outcome.parts, request, request.columns),
         hashed=request.config.meta,
         like=target.like,
     )
@@ -86,15 +87,37 @@ def write_directory(
         collector.wrote(total * done // len(slices), total)
 
     show(0)
-    write = Pinned(partial(write_part, task=task))
     name = f"write-{placement.run_dir.run_id}"
+    write = Pinned(partial(write_part, task=task))
     target.parts = tuple(_computed(slices, write, name, session, show))
+    for number, (folder, parts) in enumerate(named_parts(outcome.parts).items()):
+        if isinstance(target.place, str):
+            _make_folder(os.path.join(target.place, folder))
+        other = replace(task, folder=folder, prepared=prepared(parts, request, None))
+        write = Pinned(partial(write_part, task=other))
+        written = _computed(divide(parts), write, f"{name}-{number}", session, lambda done: None)
+        target.named = {**target.named, folder: tuple(written)}
     return True
+
+
+def _make_folder(path: str) -> None:
+    try:
+        os.mkdir(path)
+    except OSError as error:
+        raise disk_error(error, path, "the output", NOTHING_REPLACED) from None
+
+
+def prepared(parts: Sequence[Part], request: Request, columns: tuple[str, ...] | None) -> Any:
+    """Return what the writers of the output that consists of `parts` need to know about all of it."""
+    header = parts[0].header if parts else ()
+    reports = [part.report for part in parts if part.report is not None]
+    return request.output_format.prepare(header, reports, columns)
 
 
 def notes_on_bytes(outcome: Outcome, request: Request, inputs: Inputs) -> tuple[str, ...]:
     """Return a note if JSON lines have bytes of the input that are not UTF-8, with a file that has them."""
-    reports = (part.report for part in outcome.parts)
+    parts = chain(outcome.parts, *named_parts(outcome.parts).values())
+    reports = (part.report for part in parts)
     if request.output_format.name != "jsonl" or not any(reports):
         return ()
     note = "bytes of the input that are not UTF-8 are escapes in the output, such as \\udcf6"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from daskmr.errors import InputError
-from daskmr.job.declared import names_of, paths_of
+from daskmr.job.declared import Declared, names_of, paths_of
 from daskmr.job.job import Job, load_job
 from daskmr.job.pluck import pluck
 
@@ -22,9 +22,9 @@ def job_of(tmp_path: Path, text: str) -> Job:
 
 def test_a_script_declares(tmp_path: Path) -> None:
     job = job_of(tmp_path, 'layout = "flat"\nrecords = "csv"\nkey = "a"\ncolumns = ("a", "b")\n')
-    assert job.declared == ("flat", "csv", "a", ("a", "b"), None, None, None)
-    assert job_of(tmp_path, "").declared == (None,) * 7
-    assert Job(map=lambda key, dims, value, context: None).declared == (None,) * 7
+    assert job.declared == ("flat", "csv", "a", ("a", "b"), None, None, None, None)
+    assert job_of(tmp_path, "").declared == Declared()
+    assert Job(map=lambda key, dims, value, context: None).declared == Declared()
 
 
 def test_names_of_the_output() -> None:

@@ -93,7 +93,7 @@ def test_combine_and_reduce() -> None:
     trial, _ = tried(job, ["a\t1", "b\t2", "a\t3"])
     (one,) = trial.combined()
     assert (one.key, list(one.values), list(one.combined)) == ("a", [1, 3], [4])
-    assert trial.reduced(trial.groups) == ["a\t4\n", "b\t2\n"]
+    assert trial.outputs(trial.groups)[""] == ["a\t4\n", "b\t2\n"]
     assert trial.combine("b", [2]) == [2], "a single value is never combined"
 
 
@@ -101,7 +101,7 @@ def test_reduce_failures_name_the_key() -> None:
     job = Job(map=lambda k, d, v, c: c.write(k, 1), reduce=lambda k, v, c: 1 / 0)
     trial, _ = tried(job, ["a\t1"])
     with pytest.raises(TaskFailed, match=r"reduce failed for the key 'a': ZeroDivisionError"):
-        trial.reduced(trial.groups)
+        trial.outputs(trial.groups)
 
 
 def test_lines_that_are_too_long_are_bad(tmp_path: Path) -> None:
