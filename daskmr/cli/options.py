@@ -279,7 +279,7 @@ def script_of(
             hint = f" To write one for this data: daskmr inspect {data} --write job.py"
             raise click.UsageError(f"Missing argument 'SCRIPT'.{hint * bool(data)}", context)
         return script
-    from daskmr.job.job import Code
+    from daskmr.job.loading import Code
 
     return Code(code)
 

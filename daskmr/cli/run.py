@@ -139,7 +139,7 @@ def _reporting(
         yield lambda result: None
         return
     from daskmr.diagnostics.html import ReportFile, describe_command, render_failure, render_report
-    from daskmr.job.job import Code
+    from daskmr.job.loading import Code
     from daskmr.run.outputs.side_cars import side_car_paths
 
     beside = (*side_car_paths(output), _profile_path(output)) if output != "-" else ()

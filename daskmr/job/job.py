@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import textwrap
 import threading
-import types
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
 from itertools import chain
-from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from daskmr.errors import InputError, Interrupted
+from daskmr.job.activation import activated
 from daskmr.job.check import (
     Function,
     Functions,
@@ -29,28 +26,72 @@ from daskmr.job.check import (
 )
 from daskmr.job.declared import Declared, declared_in, notes_on_declared, notes_on_steps
 from daskmr.job.params.declared import Parameter
-from daskmr.job.params.given import ParameterError, check_given, refuse_unknown, values_for
-from daskmr.job.params.passed_env import applied
+from daskmr.job.params.given import ParameterError
 from daskmr.job.process_errors import no_children
 from daskmr.job.script import InlineFunctions, Script, Source
-from daskmr.job.sources import (
-    absolute,
-    check_path,
-    collect,
-    is_installed,
-    parse,
-    read_source,
-)
 from daskmr.job.tracebacks import short_repr
 
-__all__ = ["Code", "Job", "after", "describe_steps", "forget", "load_job"]
+__all__ = ["CODE", "Job", "after", "chained", "describe_steps", "forget", "remember", "steps_in"]
 
 _JOBS_KEPT = 32
 _T = TypeVar("_T")
-_CODE = "<code>"  # the file name of a script that is given as text
+CODE = "<code>"
+"""The file name of a script that is given as text."""
 
 
-class Job:
+class _HasFunctions:
+    """The user's functions, which are loaded when one is first accessed."""
+
+    def _loaded(self) -> Functions:
+        raise NotImplementedError
+
+    @property
+    def map(self) -> Function:
+        """The user's ``map``."""
+        return self._loaded().map
+
+    @property
+    def combine(self) -> Function | None:
+        """The user's ``combine``."""
+        return self._loaded().combine
+
+    @property
+    def reduce(self) -> Function | None:
+        """The user's ``reduce``."""
+        return self._loaded().reduce
+
+    @property
+    def setup_reduce(self) -> Function | None:
+        """The user's ``setup_reduce``."""
+        return self._loaded().setup_reduce
+
+    @property
+    def setup_map(self) -> Function | None:
+        """The user's ``setup_map``."""
+        return self._loaded().setup_map
+
+    @property
+    def finish_map(self) -> Function | None:
+        """The user's ``finish_map``, by either of its names."""
+        return self._loaded().finish_map
+
+    @property
+    def finish_reduce(self) -> Function | None:
+        """The user's ``finish_reduce``."""
+        return self._loaded().finish_reduce
+
+    @property
+    def read(self) -> Function | None:
+        """The user's ``read``, for input in a format of its own."""
+        return self._loaded().read
+
+    @property
+    def sort_values(self) -> Any:
+        """The order of the values that `reduce` gets: ``True``, a function of a value, or ``None``."""
+        return self._loaded().sort_values
+
+
+class Job(_HasFunctions):
     """The functions of a job, with everything that they need to run in another process.
 
     It is created from functions that are defined inline, or by `load_job` from a script. Pickling
@@ -118,7 +159,7 @@ class Job:
         if rest:
             raise TypeError(f"daskmr.Job takes no argument {min(rest)!r}")
         plain = Functions(map, combine, reduce, setup_reduce, read, sort_values=sort_values or None)
-        functions = plain._replace(**given)
+        functions = plain._replace(**given)  # type: ignore[misc]  # the old name is removed
         check_functions(functions, "The job")
         self._take(InlineFunctions((*functions,)), functions)
         self._declared = Declared(
@@ -126,7 +167,8 @@ class Job:
         )
 
     @classmethod
-    def _of(cls, source: Source) -> Job:
+    def of(cls, source: Source) -> Job:
+        """Return the job of a source that may not be loaded yet."""
         job = cls.__new__(cls)
         job._take(source, None)
         return job
@@ -135,7 +177,7 @@ class Job:
         self._source, self._functions = source, functions
         self._number, self._is_listed = 0, False  # the place in the `steps` of a script
         self._chain: tuple[Job, ...] = (self,)
-        self._passed_over: Mapping[str, str] = {}
+        self.passed_over: Mapping[str, str] = {}
         self._env_token = ""
         self._declared = Declared()
         self._declared_notes: tuple[str, ...] = ()
@@ -145,51 +187,6 @@ class Job:
         self.texts: Mapping[str, str] = source.texts
         self.module_name: str | None = source.module_name
         self.unused: tuple[str, ...] = source.unused
-
-    @property
-    def map(self) -> Function:
-        """The user's ``map``."""
-        return self._loaded().map
-
-    @property
-    def combine(self) -> Function | None:
-        """The user's ``combine``."""
-        return self._loaded().combine
-
-    @property
-    def reduce(self) -> Function | None:
-        """The user's ``reduce``."""
-        return self._loaded().reduce
-
-    @property
-    def setup_reduce(self) -> Function | None:
-        """The user's ``setup_reduce``."""
-        return self._loaded().setup_reduce
-
-    @property
-    def setup_map(self) -> Function | None:
-        """The user's ``setup_map``."""
-        return self._loaded().setup_map
-
-    @property
-    def finish_map(self) -> Function | None:
-        """The user's ``finish_map``, by either of its names."""
-        return self._loaded().finish_map
-
-    @property
-    def finish_reduce(self) -> Function | None:
-        """The user's ``finish_reduce``."""
-        return self._loaded().finish_reduce
-
-    @property
-    def read(self) -> Function | None:
-        """The user's ``read``, for input in a format of its own."""
-        return self._loaded().read
-
-    @property
-    def sort_values(self) -> Any:
-        """The order of the values that `reduce` gets: ``True``, a function of a value, or ``None``."""
-        return self._loaded().sort_values
 
     @property
     def steps(self) -> tuple[Job, ...]:
@@ -225,8 +222,8 @@ class Job:
     @property
     def code(self) -> str | None:
         """The text of a script that is in no file."""
-        is_code = self.path is not None and os.path.basename(self.path) == _CODE
-        return self.files[_CODE] if is_code else None
+        is_code = self.path is not None and os.path.basename(self.path) == CODE
+        return self.files[CODE] if is_code else None
 
     @property
     def digest(self) -> str:
@@ -253,10 +250,11 @@ class Job:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes on files and functions of the scripts that are not used."""
-        of_each = ((*notes_on(s, s._passed_over), *s._declared_notes) for s in self.scripts)
+        of_each = ((*notes_on(s, s.passed_over), *s._declared_notes) for s in self.scripts)
         return tuple(dict.fromkeys(chain.from_iterable(of_each)))
 
-    def _declare(self, namespace: Mapping[str, Any]) -> None:
+    def declare(self, namespace: Mapping[str, Any]) -> None:
+        """Take what the top level of a script or module declares."""
         self._declared = declared_in(namespace)
         self._declared_notes = (*notes_on_declared(namespace),)
 
@@ -283,7 +281,7 @@ class Job:
         one that they have changed to; afterwards both are restored. One job is active in a process
         at a time, and other threads wait. Leave such blocks in the reverse order of entering.
         """
-        with _activated(self._source):
+        with activated(self._source):
             self._loaded()
             yield
 
@@ -294,9 +292,9 @@ class Job:
 
     def _loaded(self) -> Functions:
         if self._functions is None:
-            with _activated(self._source):
+            with activated(self._source):
                 if self._functions is None:  # no other thread has loaded it
-                    self._functions, self._passed_over = self._load()
+                    self._functions, self.passed_over = self._load()
         return self._functions
 
     def _load(self) -> tuple[Functions, dict[str, str]]:
@@ -314,8 +312,8 @@ class Job:
             failure = explain_load_failure(self, exc)
         else:
             if isinstance(source, Script):
-                self._declare(loaded)
-                if steps := _steps_in(loaded, source.path):
+                self.declare(loaded)
+                if steps := steps_in(loaded, source.path):
                     return _take_step(self, loaded, steps), {}
                 return choose_functions(loaded, source.path, source.is_own)
             return Functions(*loaded), {}
@@ -336,7 +334,9 @@ class Job:
 
 def describe_steps(job: Job) -> tuple[str, ...]:
     """Return the functions of each step, in words; nothing for a job of one step."""
-    optional = ("combine", "reduce", "setup_reduce")
+    optional = (
+        "combine", "reduce", "setup_reduce", "setup_map", "finish_map", "finish_reduce", "sort_values",
+    )  # fmt: skip
     return tuple(
         f"{job.step_label(number)}: "
         + ", ".join(["map", *(name for name in optional if getattr(step, name) is not None)])
@@ -347,7 +347,7 @@ def describe_steps(job: Job) -> tuple[str, ...]:
 
 def _step(first: Job, number: int) -> Job:
     """Return another step of a script; it may not be loaded yet."""
-    job = Job._of(first._source)
+    job = Job.of(first._source)
     job._number = number
     return job
 
@@ -382,83 +382,7 @@ def _twin(original: _T) -> _T:
     return twin
 
 
-class Code(str):
-    """The text of a script, in place of its path; it may import files in the working directory."""
-
-    __slots__ = ()
-
-
-def load_job(source: Any, params: Mapping[str, Any] | None = None) -> Job:
-    """Load and check a job script before any work.
-
-    - `source`: a script's path, or its text as `Code`; a module, whose file is used as the script unless it is part of a
-      package or installed; a `Job`, which is returned unchanged; or a list of these, the steps.
-    - `params`: values of the scripts' parameters, by name.
-    Raises `InputError` if a script cannot be read or run, if its functions do not fit a job, or if a
-    parameter is missing, unknown or of another type.
-    """
-    params = check_given(params)
-    sources = source if isinstance(source, list | tuple) else [source]
-    if not sources:
-        raise InputError("A list of jobs needs at least one: mapreduce([first, second], ...).")
-    jobs = [_load(each, values_for(params, place)) for place, each in enumerate(sources)]
-    _refuse_unknown(
-        params, [job for job, each in zip(jobs, sources, strict=True) if job is not each]
-    )
-    return jobs[0] if len(jobs) == 1 else _chained(jobs)
-
-
-def _load(source: Any, params: Mapping[str, Any]) -> Job:
-    if isinstance(source, Job):
-        return source
-    if isinstance(source, types.ModuleType):
-        return _load_module(source, params)
-    if isinstance(source, Code):
-        return _load_text(textwrap.dedent(source), os.path.join(os.getcwd(), _CODE), params)
-    if isinstance(source, str | bytes | os.PathLike):
-        return _load_script(os.fsdecode(source), params)
-    raise InputError(
-        f"A job is the path of a script, a module, or a daskmr.Job of functions, not {short_repr(source)}."
-    )
-
-
-def _refuse_unknown(params: Mapping[str, Any], jobs: Sequence[Job]) -> None:
-    """Raise InputError for a parameter that no script declares.
-
-    - `jobs`: those that were loaded with the parameters.
-    """
-    declared = {job.path: job.declared_params for job in jobs if job.path is not None}
-    if declared:
-        scripts = [*map(os.path.basename, declared)]
-        refuse_unknown(params, chain.from_iterable(declared.values()), scripts)
-    elif params:
-        raise InputError(
-            f"The parameter {next(iter(params))} has no effect on functions that are loaded already: they "
-            "take values from variables. Give a script, which calls daskmr.param."
-        )
-
-
-def _load_module(module: types.ModuleType, params: Mapping[str, Any]) -> Job:
-    """Use the file of a top-level module as the script, and only the functions of other modules."""
-    filename = getattr(module, "__file__", None) or ""
-    in_package = "." in module.__name__ or hasattr(module, "__path__")
-    is_script = filename.endswith(".py") and os.path.isfile(filename)
-    is_main = module.__name__ == "__main__"
-    if is_script and not (is_main or in_package or is_installed(filename)):
-        return _load_script(filename, params)
-    where = f"The module {module.__name__!r}"
-    if steps := _steps_in(vars(module), where):
-        return _chained(steps)
-    tops = {module.__name__.partition(".")[0]}
-    functions, passed_over = choose_functions(vars(module), where, lambda top, _: top in tops)
-    named = functions._asdict()
-    job = Job(named.pop("map"), **named)
-    job._passed_over = passed_over
-    job._declare(vars(module))
-    return job
-
-
-def _chained(jobs: Iterable[Job]) -> Job:
+def chained(jobs: Iterable[Job]) -> Job:
     """Return the first of several jobs, with the steps of all."""
     first, *rest = (step for job in jobs for step in job.steps)
     linked = [_twin(first)]
@@ -468,7 +392,7 @@ def _chained(jobs: Iterable[Job]) -> Job:
     return linked[0]
 
 
-def _steps_in(namespace: Mapping[str, Any], where: str) -> tuple[Job, ...]:
+def steps_in(namespace: Mapping[str, Any], where: str) -> tuple[Job, ...]:
     """Return the `steps` of a script; a script may use the name for anything but a list of jobs."""
     steps = namespace.get("steps")
     if not isinstance(steps, list | tuple) or not any(isinstance(step, Job) for step in steps):
@@ -482,33 +406,11 @@ def _steps_in(namespace: Mapping[str, Any], where: str) -> tuple[Job, ...]:
     return (*steps,)
 
 
-def _load_script(given: str, params: Mapping[str, Any]) -> Job:
-    path = absolute(check_path(given))  # not a link's target: a script may read its own name
-    return _load_text(read_source(path), path, params)
-
-
-def _load_text(text: str, path: str, params: Mapping[str, Any]) -> Job:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # running the script will compile it and warn again
-        sources = collect(path, text, parse(text, path))
-    name = Path(path).stem.strip("<>")
-    script = Script(name, path, sources, params)
-    job = Job._of(script)
-    with job.activate():
-        script.settle()
-    with _JOBS_LOCK:
-        for key in [key for key in _JOBS if key[:2] == (path, job.digest)]:
-            del _JOBS[key]  # a new load runs the script again
-    return _memoised((path, job.digest), lambda: job)
-
-
-# --- one process: the jobs it has loaded, and the one that is active ------------------------------
+# --- one process: the jobs it has loaded -----------------------------------------------------------
 
 _JOBS: dict[tuple[Any, ...], Job] = {}
-# Separate from _ACTIVATION, because Dask's event loop unpickles, and must not wait for user code.
+# Separate from that of activation, because Dask's event loop unpickles, and must not wait for user code.
 _JOBS_LOCK = threading.Lock()
-_ACTIVATION = threading.RLock()
-_active: Source | None = None
 
 
 def _memoised(key: tuple[Any, ...], make: Callable[[], Job]) -> Job:
@@ -541,7 +443,7 @@ def _restored(
     def restore() -> Job:
         source = make()
         source.env_token, source.before = token, before
-        return Job._of(source)
+        return Job.of(source)
 
     return _memoised(key, restore)
 
@@ -550,53 +452,17 @@ def _lineage(before: Source | None) -> tuple[str, ...]:
     return () if before is None else (before.digest, *_lineage(before.before))
 
 
+def remember(job: Job) -> Job:
+    """Keep a job whose script was just run, in place of what earlier runs of it have loaded."""
+    key = (job.path, job.digest)
+    with _JOBS_LOCK:
+        for each in [each for each in _JOBS if each[:2] == key]:
+            del _JOBS[each]
+    return _memoised(key, lambda: job)
+
+
 def forget(token: str) -> None:
     """Forget the jobs of this process that were loaded with passed environment variables."""
     with _JOBS_LOCK:
         for key in [key for key, job in _JOBS.items() if job._source.env_token == token]:
             del _JOBS[key]
-
-
-@contextmanager
-def _activated(source: Source) -> Iterator[None]:
-    global _active
-    with _ACTIVATION:
-        before = _active
-        if before is source:
-            yield
-            return
-        if before is not None:
-            before.leave()
-        source.enter()
-        _active = source
-        try:
-            with applied(source.env_token), _working_directory_of(source):
-                yield
-        finally:
-            source.leave()
-            if before is not None:
-                before.enter()
-            _active = before
-
-
-@contextmanager
-def _working_directory_of(source: Source) -> Iterator[None]:
-    """Hide a script's changes of the working directory from the run, whose paths may be relative."""
-    before = _working_directory()
-    if source.directory is not None:
-        with suppress(FileNotFoundError):  # the script will notice when it opens a file there
-            os.chdir(source.directory)
-    try:
-        yield
-    finally:
-        directory = _working_directory()
-        source.directory = None if directory == before else directory
-        if before is not None and directory != before:
-            os.chdir(before)
-
-
-def _working_directory() -> str | None:
-    try:
-        return os.getcwd()
-    except FileNotFoundError:  # the directory has been removed
-        return None

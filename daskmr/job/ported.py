@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 from daskmr.errors import InputError
-from daskmr.job.job import Job, load_job
+from daskmr.job.job import Job
+from daskmr.job.loading import load_job
 from daskmr.job.porting import find_python2
 from daskmr.job.sources import collect, parse, read_source
 

@@ -125,13 +125,10 @@ _Records: TypeAlias = "Iterator[tuple[InputFile, str, int, Record]]"
 """Records, each with its file, the place of the file, and its number."""
 
 
-class _Check:
-    """The trial of a script, step by step, with a count of the warnings."""
+class _Transcript:
+    """The lines that a trial shows, with a count of the warnings."""
 
-    def __init__(self, job: Job, say: Say, form: RecordFormat) -> None:
-        self.job, self.form, self.steps = job, form, job.steps
-        self.number = 1  # of the step that `job` is
-        self.names: tuple[str, ...] = ()  # of the dimensions
+    def __init__(self, say: Say) -> None:
         self.warnings = 0
         self._show = say
         self._title = ""
@@ -144,6 +141,23 @@ class _Check:
     def _warn(self, text: str) -> None:
         self.warnings += 1
         self._say("warning", text)
+
+    def _list(self, title: str, lines: Sequence[str]) -> None:
+        """Show the first of many lines."""
+        for line in lines[:_SHOWN]:
+            self._say(title, line)
+        if len(lines) > _SHOWN:
+            self._say("", f"... and {len(lines) - _SHOWN:,} more")
+
+
+class _Check(_Transcript):
+    """The trial of a script, step by step."""
+
+    def __init__(self, job: Job, say: Say, form: RecordFormat) -> None:
+        super().__init__(say)
+        self.job, self.form, self.steps = job, form, job.steps
+        self.number = 1  # of the step that `job` is
+        self.names: tuple[str, ...] = ()  # of the dimensions
 
     def script(self) -> None:
         """Show which functions the script defines."""
@@ -262,12 +276,7 @@ class _Check:
         mark = len(trial.pending)
         trial.call_hook(name)
         written = trial.written_since(mark)
-        for each in written[:_SHOWN]:
-            self._say(name, _written(each))
-        if len(written) > _SHOWN:
-            self._say("", f"... and {len(written) - _SHOWN:,} more")
-        if not written:
-            self._say(name, "wrote nothing")
+        self._list(name, [*map(_written, written)] or ["wrote nothing"])
         return len(written)
 
     def _sum_up(
@@ -359,12 +368,9 @@ class _Check:
             outputs = {**trial.outputs(trial.groups)}
         for name, lines in outputs.items():
             end = len(lines) - (0 if name else trial.ending)
-            titled = ("write_to" if name else "output", lines[:end]), ("finish_reduce", lines[end:])
-            for title, some in titled:
-                for line in some[:_SHOWN]:
-                    self._say(title, f"{name}  {_written(line)}".lstrip())
-                if len(some) > _SHOWN:
-                    self._say("", f"... and {len(some) - _SHOWN:,} more")
+            shown = [f"{name}  {_written(line)}".lstrip() for line in lines]
+            self._list("write_to" if name else "output", shown[:end])
+            self._list("finish_reduce", shown[end:])
         if self.job.reduce is not None and not any(outputs.values()):
             self._warn("reduce wrote nothing")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Sequence
 
@@ -116,8 +117,9 @@ def _refuse_objects(inputs: Inputs, name: str, source: Source, keys: Sequence[st
 def refuse_to_replace_input(inputs: Inputs, name: str, path: str) -> None:
     """Raise InputError if the output at `path`, or one of its side-cars, is an input file."""
     there = [p for p in (path, *side_car_paths(path)) if os.path.isfile(p)]
-    if os.path.isdir(path):  # all files of an output directory are replaced
-        there = [os.path.join(at, name) for at, _, names in os.walk(path) for name in names]
+    if os.path.isdir(path):  # all files of an output directory are replaced, and of those in it
+        inside = (glob.escape(path) + "/*", glob.escape(path) + "/*/*")
+        there = [p for pattern in inside for p in glob.iglob(pattern) if os.path.isfile(p)]
     sizes, real = {os.path.getsize(p) for p in there}, set(map(os.path.realpath, there))
     for file in inputs.listing.files if there else ():
         # A link may have another name; resolving the links of all files would take too long.

@@ -27,7 +27,8 @@ from daskmr.data.output_directory.base import Output, OutputDirectory
 from daskmr.data.readers.records import KEYED
 from daskmr.data.sources.given import Recorded, source_name
 from daskmr.errors import InputError
-from daskmr.job.job import Code, Job
+from daskmr.job.job import Job
+from daskmr.job.loading import Code
 from daskmr.job.params.given import Recorded as RecordedParam
 from daskmr.run.outputs.side_cars import FORMAT, META_SUFFIX, NamedOutput
 from daskmr.tasks.tally import by_group

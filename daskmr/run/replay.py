@@ -17,7 +17,8 @@ from daskmr.data.readers.records import Reading, RecordFormat
 from daskmr.data.readers.registry import reader_of
 from daskmr.data.sources.named_files import dims_by_end
 from daskmr.errors import InputError, JobError, TaskFailed
-from daskmr.job.job import Job, load_job
+from daskmr.job.job import Job
+from daskmr.job.loading import load_job
 from daskmr.job.process_errors import explain_process_error, no_children
 from daskmr.job.tracebacks import describe_exception, user_location
 from daskmr.run.outputs.side_cars import is_meta, meta_path_of

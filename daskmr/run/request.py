@@ -24,7 +24,7 @@ from daskmr.data.writers import OutputFormat, notes_on
 from daskmr.data.writers import choose_format as choose_output_format
 from daskmr.data.writers.contexts import OutputKind
 from daskmr.errors import InputError
-from daskmr.job.job import Job, load_job
+from daskmr.job.loading import load_job
 from daskmr.job.params.passed_env import check_names
 from daskmr.memory import WORKER_BASE
 from daskmr.run.outputs.side_cars import explain_alone, side_car_paths
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from daskmr.cluster.deploy import Deployment
     from daskmr.data.input_file import InputFile
+    from daskmr.job.job import Job
 
 __all__ = [
     "Request",

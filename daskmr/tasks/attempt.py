@@ -166,8 +166,7 @@ class Attempt:
         """Call a hook, if the job has it, and keep what it writes, which no bad record undoes."""
         if getattr(self.task.job, name) is None:
             return
-        where = AT_RECORDS[name]
-        marker.at_end(f"{name}, {where}")
+        marker.at_end(f"{name}, {(where := AT_RECORDS[name])}")
         call_hook(self.task.job, name, self.output.context, f"{where}{self.files.at_end(name)}")
         self.output.flush()
 

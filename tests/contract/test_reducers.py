@@ -12,7 +12,7 @@ import pytest
 from support.dask_cluster import DaskCluster
 
 from daskmr import InputError, Job, JobError, mapreduce
-from daskmr.job.job import load_job
+from daskmr.job.loading import load_job
 from daskmr.reducers import distinct, mean, total
 from daskmr.run.check import check_script
 

@@ -12,8 +12,8 @@ from support.jobs import daskmr, write_tree
 from support.runs import small_limits
 
 from daskmr import InputError, Job, JobError, mapreduce
-from daskmr.job.job import load_job
 from daskmr.job.keys import sort_key
+from daskmr.job.loading import load_job
 
 VALUES = st.recursive(
     st.none()

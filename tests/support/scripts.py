@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from daskmr.errors import InputError
-from daskmr.job.job import load_job
+from daskmr.job.loading import load_job
 from support.jobs import ROOT
 
 MAP = "def map(key, dims, value, context):\n"

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from daskmr.job import activation
 from daskmr.job import job as job_module
 from daskmr.job.script import Script
 
@@ -33,4 +34,4 @@ def clean_interpreter(monkeypatch):
     left = {name.partition(".")[0] for name in sys.modules}
     assert not {name for name in left if name in own or name.startswith("job_")}
     assert not any(isinstance(finder, Script) for finder in sys.meta_path)
-    assert job_module._active is None
+    assert activation._active is None

@@ -12,7 +12,8 @@ from support.scripts import ARGUMENTS, MAP, WRITE, error_of, failure_of, link_to
 
 from daskmr.errors import InputError, Interrupted
 from daskmr.job.check import take_hooks
-from daskmr.job.job import Job, load_job
+from daskmr.job.job import Job
+from daskmr.job.loading import load_job
 
 
 def test_a_file_beside_the_target_of_a_link_is_named(tree):

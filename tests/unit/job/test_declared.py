@@ -9,7 +9,8 @@ import pytest
 
 from daskmr.errors import InputError
 from daskmr.job.declared import Declared, names_of, paths_of
-from daskmr.job.job import Job, load_job
+from daskmr.job.job import Job
+from daskmr.job.loading import load_job
 from daskmr.job.pluck import pluck
 
 MAP = "def map(key, dims, value, context): pass\n"

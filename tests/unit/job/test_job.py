@@ -14,7 +14,8 @@ from support.scripts import MAP, WRITE, error_of, link_to, run_map
 
 from daskmr.errors import InputError
 from daskmr.job import job as job_module
-from daskmr.job.job import Code, Job, load_job
+from daskmr.job.job import Job
+from daskmr.job.loading import Code, load_job
 
 
 def test_script_gives_functions_name_path_and_files(tree):

@@ -13,7 +13,8 @@ from support.scripts import MAP, WRITE, error_of, python, run_map
 
 from daskmr.errors import InputError
 from daskmr.job import job as job_module
-from daskmr.job.job import Job, load_job
+from daskmr.job.job import Job
+from daskmr.job.loading import load_job
 
 
 def test_cycles_and_a_sibling_that_imports_the_script(tree):
@@ -161,7 +162,7 @@ def test_a_module_that_the_worker_lacks_fails_the_task_and_not_the_unpickling(tr
     library.mkdir()
     (library / "helper_lib.py").write_text("")
     code = (
-        "import pickle, sys\nsys.path.append(sys.argv[1])\nfrom daskmr.job.job import load_job\n"
+        "import pickle, sys\nsys.path.append(sys.argv[1])\nfrom daskmr.job.loading import load_job\n"
         "with open(sys.argv[3], 'wb') as file: pickle.dump(load_job(sys.argv[2]), file)"
     )
     python(code, library, path, tmp_path / "p", cwd="/")

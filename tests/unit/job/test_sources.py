@@ -14,7 +14,7 @@ from support.scripts import MAP, WRITE, error_of, run_map
 
 from daskmr.job import job as job_module
 from daskmr.job import sources
-from daskmr.job.job import load_job
+from daskmr.job.loading import load_job
 
 
 def test_ships_what_is_imported_from_beside_the_script_and_no_more(tree):

@@ -10,7 +10,8 @@ import traceback
 import pytest
 from support.scripts import MAP, WRITE, failure_of
 
-from daskmr.job.job import Job, load_job
+from daskmr.job.job import Job
+from daskmr.job.loading import load_job
 from daskmr.job.tracebacks import describe_exception, format_user_traceback, user_location
 
 

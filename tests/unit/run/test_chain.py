@@ -8,7 +8,8 @@ import pytest
 
 from daskmr.counts import Counts
 from daskmr.errors import JobError
-from daskmr.job.job import Job, describe_steps, load_job
+from daskmr.job.job import Job, describe_steps
+from daskmr.job.loading import load_job
 from daskmr.run.chain import _combined, _figures, _naming
 from daskmr.run.execution import Outcome
 from daskmr.tasks.tally import Tally

@@ -14,7 +14,7 @@ from daskmr.data.readers.records import KEYED, RecordFormat
 from daskmr.data.readers.suffixes import EXTENSIONS
 from daskmr.data.sources.given import Sources
 from daskmr.errors import InputError, JobError, TaskFailed, foreign
-from daskmr.job.job import load_job
+from daskmr.job.loading import load_job
 from daskmr.run.record_format import check_header, choose_format, extensions_of, pointing_to_inspect
 
 MAP = "def map(key, dims, value, context): pass\n"

@@ -14,7 +14,8 @@ from support.scripts import MAP, failure_of, run_map
 from daskmr import param
 from daskmr.errors import InputError
 from daskmr.job import job as job_module
-from daskmr.job.job import Job, load_job
+from daskmr.job.job import Job
+from daskmr.job.loading import load_job
 from daskmr.job.params.given import ParameterError, Recorded
 
 WRITES = MAP + "    context.write(N, DAY)\n"

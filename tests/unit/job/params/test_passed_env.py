@@ -10,7 +10,8 @@ import pytest
 from support.scripts import MAP, run_map
 
 from daskmr.errors import InputError, TaskFailed
-from daskmr.job.job import Job, forget, load_job
+from daskmr.job.job import Job, forget
+from daskmr.job.loading import load_job
 from daskmr.job.params.passed_env import applied, check_names, put, take_back
 
 

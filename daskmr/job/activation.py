@@ -1,0 +1,64 @@
+"""The script that is active in this process: its modules, its environment, its working directory."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from daskmr.job.params.passed_env import applied
+
+if TYPE_CHECKING:
+    from daskmr.job.script import Source
+
+__all__ = ["activated"]
+
+_ACTIVATION = threading.RLock()
+_active: Source | None = None
+
+
+@contextmanager
+def activated(source: Source) -> Iterator[None]:
+    global _active
+    with _ACTIVATION:
+        before = _active
+        if before is source:
+            yield
+            return
+        if before is not None:
+            before.leave()
+        source.enter()
+        _active = source
+        try:
+            with applied(source.env_token), _working_directory_of(source):
+                yield
+        finally:
+            source.leave()
+            if before is not None:
+                before.enter()
+            _active = before
+
+
+@contextmanager
+def _working_directory_of(source: Source) -> Iterator[None]:
+    """Hide a script's changes of the working directory from the run, whose paths may be relative."""
+    before = _working_directory()
+    if source.directory is not None:
+        with suppress(FileNotFoundError):  # the script will notice when it opens a file there
+            os.chdir(source.directory)
+    try:
+        yield
+    finally:
+        directory = _working_directory()
+        source.directory = None if directory == before else directory
+        if before is not None and directory != before:
+            os.chdir(before)
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # the directory has been removed
+        return None
