@@ -40,7 +40,7 @@ class _Commands(CommandGroup):
 @click.group(
     "mapreduce",
     cls=_Commands,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=EPILOG,
 )
 @click.version_option(__version__, prog_name="daskmr")

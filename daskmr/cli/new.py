@@ -89,6 +89,15 @@ def reduce(key, values, context):
 # def finish_reduce(context):    after the last key of a reducer; may write as reduce does, at the end
 #
 # To have a record counted and saved as bad, with a reason: raise daskmr.BadRecord("no OS")
+#
+# Also optional:
+#
+# LEAST = daskmr.param("least", 5)          a parameter, which --param least=10 sets
+# reduce = total                            ready-made: from daskmr.reducers import total
+# sort_values = True                        reduce gets the values of each key in order
+# context.write_to("rare", key, value)      in reduce: writes to another output, OUTPUT.rare
+# steps = [daskmr.Job(map=..., reduce=...), daskmr.Job(map=..., reduce=...)]
+#     in place of the functions; the map of each step gets the pairs that the step before wrote
 '''
 
 _FILTER_HINT = (

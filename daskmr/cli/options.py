@@ -150,18 +150,19 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
     "Script": [
         add_option(
             "--param", "NAME=VALUE",
-            "Set a parameter that the script declares by `daskmr.param`; can be repeated.",
+            "Set a parameter that the script declares by `daskmr.param`; can be repeated. "
+            "`daskmr run SCRIPT --help` lists them.",
             multiple=True, rerun=True,
         ),
         add_option(
             "--params params_file", "FILE",
-            "Set the parameters in a JSON, YAML or TOML file; `--param` goes before it.",
+            "Set the parameters in a JSON, YAML or TOML file; `--param` takes precedence.",
             rerun=True,
         ),
         add_option(
             "--pass-env", "NAME",
-            "Let the script read this environment variable on workers elsewhere too; its value is "
-            "never written. Can be repeated.",
+            "Let the script read this environment variable on remote workers, too; its value is never "
+            "written. Can be repeated.",
             multiple=True, rerun=True,
         ),
     ],
@@ -378,6 +379,8 @@ class GroupedCommand(click.Command):
             record = parameter.get_help_record(ctx)
             if record is not None and (record[1] or isinstance(parameter, click.Option)):
                 sections[getattr(parameter, "group", "") or "Options"].append(record)
+        if len(sections["Options"]) == 1 and sections["Display"]:
+            sections["Display"] += sections.pop("Options")  # --help alone
         for title, records in sections.items():
             if records:
                 with formatter.section(title):
@@ -425,7 +428,7 @@ def _parameter_rows(script: str, code: str | None = None) -> _Rows:
     return [
         (
             f"{each.name} {each.type}",
-            f"{each.help}  [{'required' if each.default is None else f'default: {each.default}'}]",
+            f"{each.help}  [{'required' if each.default is None else f'default: {each.default}'}]".strip(),
         )
         for each in found
     ]

@@ -37,10 +37,10 @@ def run(
 ) -> None:
     """Run the job SCRIPT over the files in --data-dir or --bucket that --input-filter allows.
 
-    SCRIPT defines map(key, dims, value, context) and optionally reduce(key, values, context),
-    combine(key, values, context), setup_reduce(context), and the hooks setup_map(context),
-    finish_map(context) and finish_reduce(context). With several scripts, each maps the pairs that the
-    one before has written.
+    SCRIPT defines map(key, dims, value, context), and optionally reduce(key, values, context),
+    combine(key, values, context) and the hooks setup_map(context), finish_map(context),
+    setup_reduce(context) and finish_reduce(context); or steps = [Job(...), ...]. With several scripts,
+    each maps the pairs that the one before has written. `daskmr new` writes a script to start from.
     """
     import gc
 

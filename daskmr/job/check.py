@@ -197,7 +197,7 @@ def check_functions(functions: Functions, where: str) -> None:
     if functions.sort_values not in (None, False) and not is_order(functions.sort_values):
         raise InputError(
             f"{where}: `sort_values` is {short_repr(functions.sort_values)}, neither True nor a function "
-            "of a value, such as `lambda value: value[0]`."
+            "of a value. Write `sort_values = True`, or `sort_values = lambda value: value[0]`."
         )
     for name, function in functions._asdict().items():
         if name in _ARGUMENTS and (function is not None or name == "map"):

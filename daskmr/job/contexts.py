@@ -381,10 +381,9 @@ class OutputContext(Counting):
     def _named(self, name: Any) -> OutputContext:
         if not isinstance(name, str) or not is_output_name(name):
             raise NamedOutputError(
-                f"context.write_to takes the name of an output, but was given {name!r:.80}. A name has "
-                "letters, digits, - and _, and at most 64 of them; it begins with a letter or digit, but "
-                f"not with part-; and it is none of {', '.join(sorted(_TAKEN))}: "
-                'context.write_to("errors", key, value).'
+                f"context.write_to cannot name an output {name!r:.80}. A name has up to 64 letters, digits, - "
+                "and _; it begins with a letter or digit, but not with part-; and it is none of "
+                f'{", ".join(sorted(_TAKEN))}. For example: context.write_to("errors", key, value)'
             )
         if isinstance(self.create, str):
             raise NamedOutputError(
@@ -392,8 +391,9 @@ class OutputContext(Counting):
             )
         if len(self.named) >= _MOST_NAMED:
             raise NamedOutputError(
-                f"context.write_to was given more than {_MOST_NAMED} names, the last one being {name!r}. "
-                "Each is a file of its own; write many as keys: context.write((name, key), value)."
+                f"context.write_to was given more than {_MOST_NAMED} names; the last one is {name!r}. Each "
+                "is a file of its own. Write a name that varies as part of the key: "
+                "context.write((name, key), value)."
             )
         self.named[name] = other = self.create()
         return other
@@ -566,6 +566,6 @@ class PairContext(ItemContext):
 
     def _refuse(self, what: str) -> None:
         raise TypeError(
-            f"{what} is for the output, but what {self._step} writes is the input of the next one: "
-            "write pairs, with context.write(key, value)."
+            f"{what} belongs to the output, but {self._step} writes the input of the next step. Write "
+            "pairs: context.write(key, value)."
         )

@@ -73,8 +73,9 @@ def _refuse_unknown(params: Mapping[str, Any], jobs: Sequence[Job]) -> None:
         refuse_unknown(params, chain.from_iterable(declared.values()), scripts)
     elif params:
         raise InputError(
-            f"The parameter {next(iter(params))} has no effect on functions that are loaded already: they "
-            "take values from variables. Give a script, which calls daskmr.param."
+            f"The parameter {next(iter(params))} has no effect on functions that are passed from Python, "
+            "since they are loaded already. Pass the path of a script that calls daskmr.param, or set the "
+            "variables that the functions use."
         )
 
 

@@ -168,7 +168,7 @@ class _Check(_Transcript):
             self._say("steps", described)
         for step in self.steps:
             if (old := getattr(step.finish_map, "__name__", "")) == "map_finished":
-                self._say("script", f"{old} is called as finish_map, which is its name now")
+                self._say("script", f"{old} is called as finish_map, its new name")
         ported: list[str] = []
         for script in job.scripts:
             file = os.path.basename(script.path or "")

@@ -227,8 +227,8 @@ def _check_steps(job: Job, keep_steps: Any) -> str | None:
     for number, step in enumerate(job.steps[1:], 2):
         if step.read is not None:
             raise InputError(
-                f"Step {number} of the job has a `read`, but it reads no files: its `map` gets the pairs "
-                "that the step before writes. Remove it."
+                f"Step {number} of the job has a `read`, but only the first step reads files: later ones map "
+                "the pairs of the step before. Remove it."
             )
     if keep_steps is None:
         return None

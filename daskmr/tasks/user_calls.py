@@ -263,8 +263,8 @@ class Sorter:
             one, other = map(shortened, failure.args)
             return TaskFailed(
                 f"sort_values failed {where}: {one} and {other} cannot be compared "
-                f"({describe_exception(error)}). Let sort_values be a function of what can: a number, "
-                "text, or a tuple or list of those, as in "
+                f"({describe_exception(error)}). Let sort_values return a number, text, or a tuple or list of "
+                "those: "
                 '`sort_values = lambda value: value["time"]`.'
             )
         except BaseException as failure:

@@ -195,7 +195,7 @@ def test_help_shows_those_of_the_script(place: Path) -> None:
         rows = [" ".join(line.split()) for line in own.splitlines()]
         assert rows[:3] == [
             "day DATE the day that is counted [required]",
-            "tags LIST added to each key [default: ['all']]",
+            "tags LIST added to each key [default: all]",
             "least INT the sum from which on a key counts [default: 5]",
         ]
     for words in (["--help"], ["none.py", "--help"]):

@@ -339,7 +339,7 @@ def test_what_a_job_needs_is_not_replaced(tmp_path):
 )
 def test_names_are_checked(run, name):
     assert not (isinstance(name, str) and is_output_name(name))
-    with pytest.raises(JobError, match=r"write_to takes the name of an output, but was given"):
+    with pytest.raises(JobError, match=r"write_to cannot name an output"):
         run(Job(emit, reduce=lambda k, vs, c: c.write_to(name, k, 1)))
 
 
@@ -348,7 +348,7 @@ def test_there_are_not_too_many_names(run):
         for n in range(101):
             context.write_to(f"n{n}", key, 1)
 
-    with pytest.raises(JobError, match=r"more than 100 names, the last one being 'n100'"):
+    with pytest.raises(JobError, match=r"more than 100 names; the last one is 'n100'"):
         run(Job(emit, reduce=reduce))
 
 
@@ -364,13 +364,13 @@ def test_standard_output_has_none_beside_it(tmp_path):
     write_tree(tmp_path / "data", LINES)
     done = daskmr("run", "job.py", "-d", "data", "--inline", "-o", "-", cwd=tmp_path)
     assert done.returncode == 2
-    assert "the output is standard output. Name a file, as -o result.txt" in done.stderr
+    assert "the output is standard output. Name a file: -o result.txt" in done.stderr
     (tmp_path / "other.py").write_text(
         SCRIPT.replace("context.write_to", "getattr(context, 'write_to')")
     )
     done = daskmr("run", "other.py", "-d", "data", "--inline", "-o", "-", cwd=tmp_path)
     assert done.returncode == 1
-    assert "the output is standard output. Name a file, as -o result.txt" in done.stderr
+    assert "the output is standard output. Name a file: -o result.txt" in done.stderr
     assert done.stdout == ""
     (tmp_path / "fails.py").write_text(SCRIPT.replace("values[0]", "values[9]"))
     done = daskmr("run", "fails.py", "-d", "data", "--inline", "-o", "out", cwd=tmp_path)

@@ -376,8 +376,8 @@ def test_text_in_an_inner_step_is_refused(words: str, tmp_path: Path, function: 
 
     message = fails([Job(same, reduce=reduce), Job(same)], words, tmp_path)
     assert "In step 1 of 2 (same): reduce failed for the key" in message
-    assert f"context.{function} is for the output" in message
-    assert "write pairs, with context.write(key, value)" in message
+    assert f"context.{function} belongs to the output" in message
+    assert "Write pairs: context.write(key, value)" in message
 
 
 def test_a_header_of_an_inner_step_is_refused(words: str, tmp_path: Path) -> None:
@@ -385,7 +385,7 @@ def test_a_header_of_an_inner_step_is_refused(words: str, tmp_path: Path) -> Non
         context.write("key", "value")
 
     message = fails([Job(same, setup_reduce=header), Job(same)], words, tmp_path)
-    assert "a header in setup_reduce is for the output, but what step 1 of 2 (same)" in message
+    assert "a header in setup_reduce belongs to the output, but step 1 of 2 (same)" in message
 
 
 def test_a_failure_names_the_step_and_the_pair(words: str, tmp_path: Path) -> None:

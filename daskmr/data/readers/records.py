@@ -145,7 +145,8 @@ class BadRecord(ValueError):
         names = ("raw", "reason", "detail")[not has_raw :]
         if len(about) > len(names) or not {*names[len(about) :]}.issuperset(named.keys() - {"raw"}):
             raise TypeError(
-                "BadRecord takes a reason and a detail, after the bytes of a record in read"
+                'BadRecord takes a reason and a detail: BadRecord("no user", "version 3"). In read, the bytes '
+                'of the record come first: BadRecord(raw, "truncated").'
             )
         given = dict(zip(names, about, strict=False)) | named
         self.raw = given.get("raw")

@@ -88,8 +88,8 @@ class NamedParts:
 
 def _refuse(name: str, other: Any) -> None:
     raise NamedOutputError(
-        f"context.write_to({name!r}, ...) was called when the last key was reduced, or the last record "
-        "mapped, so its output has no place. Call it while a key is reduced."
+        f"context.write_to({name!r}, ...) was called after the last key was reduced, or the last record "
+        "mapped. Call it while reduce or map runs."
     )
 
 

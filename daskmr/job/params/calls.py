@@ -59,8 +59,18 @@ def _declaration(call: ast.Call) -> Declaration | None:
     name, default, kind, help = (words.get(n) for n in ("name", "default", "type", "help"))
     if not isinstance(name, ast.Constant) or not isinstance(name.value, str):
         return None
-    text = None if default is None else ast.unparse(default)
+    text = None if default is None else _text_of(default)
     return Declaration(name.value, _type_name(kind, default), text, _literal(help) or "")
+
+
+def _text_of(default: ast.expr) -> str:
+    """Return a default as it would be given on the command line, if that is simple, or else in Python."""
+    value = _literal(default)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple) and all(isinstance(each, str | int) for each in value):
+        value = ",".join(map(str, value))
+    return value if isinstance(value, str) and value else ast.unparse(default)
 
 
 def _literal(node: ast.expr | None) -> Any:

@@ -78,7 +78,8 @@ def param(name: str, default: Any = REQUIRED, *, type: Any = None, help: str = "
         return _active.value_of(name, default, type, help)
     if default is REQUIRED:
         raise InputError(
-            f"The parameter {name} has no default, and only a run of a script gives it a value."
+            f"The parameter {name} has no default, and only a run of the script gives it a value. To import "
+            "the script elsewhere, such as in a test, give it a default."
         )
     return default
 
@@ -124,13 +125,13 @@ class Params:
             if (known.kind, repr(known.default)) == (kind, repr(default)):
                 return known.value
             raise InputError(
-                f"The parameter {name} is declared twice, with other defaults or types. Declare it once, "
+                f"The parameter {name} is declared twice, with different defaults or types. Declare it once, "
                 f'and write param("{name}") elsewhere.'
             )
         if self._is_loaded:
             raise InputError(
-                f"The parameter {name} is declared while the job runs, too late to find mistakes before "
-                "it. Call param at the top level of the script."
+                f"The parameter {name} is declared while the job runs, which is too late to check its value. "
+                "Call param at the top level of the script."
             )
         is_given = name in self.given
         value = self._converted(name, kind, default) if is_given else typed(name, default, kind)
@@ -184,8 +185,8 @@ class Params:
             elif declared.is_given:
                 if given != plain(given):
                     raise ParameterError(
-                        f"The parameter {name} cannot be {short_repr(given)}, which is not recorded "
-                        "faithfully. Give text, a number, a date, or a list or dict of those."
+                        f"The parameter {name} cannot be {short_repr(given)}, because a record of the run "
+                        "could not hold it. Give text, a number, a date, or a list or dict of those."
                     )
                 settled[name] = given
         return settled

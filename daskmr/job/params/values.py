@@ -64,7 +64,7 @@ def kind_of(given: Any, default: Any) -> Kind:
         given = str if default is None or default is REQUIRED else type(default)
     if not callable(given):
         raise InputError(
-            f"The type of a parameter is a type or a function of its text, not {short_repr(given)}."
+            f"The type of a parameter is a class, or a function that takes its text, not {short_repr(given)}."
         )
     inner = {type(each) for each in default} if isinstance(default, _COLLECTIONS) else set()
     return Kind(given, inner.pop() if given in _COLLECTIONS and len(inner) == 1 else None)
@@ -82,7 +82,7 @@ def describe(kind: Kind) -> str:
         return f'a list such as a,b or ["a", "b"]{each}'
     if isinstance(target, type) and issubclass(target, enum.Enum):
         return f"one of {', '.join(each.name for each in target)}"
-    return _NAMES.get(target) or f"what {getattr(target, '__name__', 'its type')} accepts"
+    return _NAMES.get(target) or f"text that {getattr(target, '__name__', 'its type')} accepts"
 
 
 def convert(given: Any, kind: Kind) -> Any:

@@ -241,7 +241,9 @@ class SideCars:
                 if name not in self.named and target.size_beside(f".{name}") == size:
                     target.remove_beside(f".{name}")
             except StoreError as error:
-                self.notes += (f"{target.name}.{name} is of an earlier run: {error}",)
+                self.notes += (
+                    f"{target.name}.{name}, from an earlier run, is still there: {error}",
+                )
         if not is_free or self.meta is None:
             return
         try:
@@ -284,8 +286,8 @@ def explain_alone(output: str | None) -> str:
     if output is None or not is_stream(output):
         return ""
     return (
-        "it writes a file beside the output, and the output is "
-        f"{'standard output' if output == '-' else output}. Name a file, as -o result.txt."
+        "it writes a file beside the output, but the output is "
+        f"{'standard output' if output == '-' else output}. Name a file: -o result.txt"
     )
 
 

@@ -14,7 +14,7 @@ from daskmr.job.params.calls import declarations_in
         ("from daskmr import param as p\np('a', 5, help='x ' 'y')", ("a", "INT", "5", "x y")),
         ("import daskmr\ndaskmr.param('a', type=int)", ("a", "INT", None, "")),
         ("import daskmr as d\nX = d.param('a', -0.5)", ("a", "FLOAT", "-0.5", "")),
-        ("from daskmr import *\nparam('a', default=True)", ("a", "BOOL", "True", "")),
+        ("from daskmr import *\nparam('a', default=True)", ("a", "BOOL", "true", "")),
         ("from daskmr import param\nparam(name='a', default=now())", ("a", "VALUE", "now()", "")),
         (
             "from daskmr import param\nparam('a', type=datetime.date)",

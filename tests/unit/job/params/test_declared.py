@@ -145,7 +145,7 @@ def test_a_script_cannot_hide_a_mistake(tree):
     [
         ("param('n', 5); param('n', 6)", "n is declared twice"),
         ("param('n n', 5)", "cannot be the name of a parameter"),
-        ("param('n', 5, type=5)", "is a type or a function of its text, not 5"),
+        ("param('n', 5, type=5)", "is a class, or a function that takes its text, not 5"),
         ("param('n', 'x', type=int)", "This is its default in the script"),
     ],
 )
@@ -172,7 +172,7 @@ P = param("pair", None, type=lambda text: text.split(":"))
     job = load_job(path, {"mode": "EXACT", "pair": "a:b"})
     assert run_map(job) == [("EXACT", ("Own", ["a", "b"]))]
     assert job.params == {"mode": "EXACT", "pair": "a:b"}
-    with pytest.raises(ParameterError, match="not recorded faithfully"):
+    with pytest.raises(ParameterError, match="because a record of the run could not hold it"):
         load_job(path, {"pair": type("T", (), {"split": lambda self, by: [1]})()})
 
 

@@ -91,7 +91,7 @@ def test_a_default_gives_the_type(default: Any, given: Any, value: Any) -> None:
         ([1], 1, "a list"),
         ({}, "[]", "a JSON object"),
         (Mode.FAST, "SLOW", "one of FAST, EXACT"),
-        (decimal.Decimal(1), "x", "what Decimal accepts (InvalidOperation"),
+        (decimal.Decimal(1), "x", "text that Decimal accepts (InvalidOperation"),
     ],
 )
 def test_what_does_not_fit_is_explained(default: Any, given: Any, why: str) -> None:
@@ -106,9 +106,9 @@ def test_what_does_not_fit_is_explained(default: Any, given: Any, why: str) -> N
 def test_a_function_makes_the_value() -> None:
     kind = kind_of(lambda text: text.split(":"), None)
     assert convert("a:b", kind) == ["a", "b"]
-    assert describe(kind) == "what <lambda> accepts"
+    assert describe(kind) == "text that <lambda> accepts"
     assert kind_of(list[int], REQUIRED) == Kind(list, int)
-    with pytest.raises(InputError, match="is a type or a function"):
+    with pytest.raises(InputError, match="is a class, or a function"):
         kind_of("int", 5)
 
 
