@@ -186,10 +186,9 @@ def _keep(
 ) -> str:
     """Write the pairs of a step as an output, in the format of the job's; return its path."""
     assert request.keep_steps is not None
-    step, form = request.job, request.output_format
-    name = f"{number}-{step.step_name or 'step'}{form.suffixes[0] if form.suffixes else '.txt'}"
-    path = os.path.join(request.keep_steps, name)
-    columns = None if form.rows is None else columns_of(step)
+    step = request.job
+    path = request.kept_path(number, step)
+    columns = None if request.output_format.rows is None else columns_of(step)
     job = after(Job(map=_write_pair), step)
     config = replace(request.config, max_bad_records=0)  # none of the pairs may be left out
     keeping = replace(

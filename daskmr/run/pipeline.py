@@ -25,6 +25,7 @@ from daskmr.run.execution import (
     with_scheduler,
 )
 from daskmr.run.input_checks import (
+    check_kept,
     check_opening,
     describe_grown,
     refuse_input_as_output,
@@ -100,6 +101,7 @@ def _list_input(request: Request, workspace: Workspace, collector: Collector) ->
     )
     workspace.at_end(inputs.sweep)
     refuse_input_as_output(inputs, workspace.target)
+    check_kept(request, inputs)
     if not inputs.listing.files and not request.config.allow_empty:
         inputs.listing.refuse_nothing()
     return inputs

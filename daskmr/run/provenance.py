@@ -35,6 +35,7 @@ from daskmr.tasks.tally import by_group
 from daskmr.text import HIDDEN, masked, shell_word, some
 
 if TYPE_CHECKING:
+    from daskmr.history import StepFigures
     from daskmr.run.execution import Outcome
     from daskmr.run.request import Request
     from daskmr.run.stopwatch import Stopwatch
@@ -122,6 +123,11 @@ def _describe_script(job: Job) -> dict[str, Any]:
         "sha256": digests.pop(own) if own in digests else job.digest,
         "modules": digests,
     }
+
+
+def _figures_of(step: StepFigures) -> dict[str, Any]:
+    kept = os.path.realpath(step.kept) if step.kept else ""
+    return step._replace(kept=kept)._asdict()
 
 
 def _describe_steps(job: Job) -> dict[str, Any]:
@@ -213,7 +219,7 @@ def describe_outcome(
             **{name: figure for name, figure in counts.items() if name not in _NOT_IN_META},
             "keys": outcome.keys,
             "lines": outcome.lines,
-            **({"steps": [step._asdict() for step in outcome.steps]} if outcome.steps else {}),
+            **({"steps": [_figures_of(step) for step in outcome.steps]} if outcome.steps else {}),
         },
         "counters": by_group(tally.counters),
         "bad_records": {

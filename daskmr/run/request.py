@@ -104,6 +104,12 @@ class Request:
             output, self.job, self.filter_path, self.schema.file, *self.sources.lists
         )
 
+    def kept_path(self, number: int, step: Job) -> str:
+        """Return the path of the output of ``--keep-steps`` for one step."""
+        assert self.keep_steps is not None
+        suffix = next(iter(self.output_format.suffixes), ".txt")
+        return os.path.join(self.keep_steps, f"{number}-{step.step_name or 'step'}{suffix}")
+
     @property
     def is_indexed(self) -> bool:
         """Check whether tasks keep their output in segments with an index, for other tasks."""

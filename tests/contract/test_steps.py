@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -334,6 +335,45 @@ def test_the_pairs_of_steps_are_kept_as_outputs(words: str, tmp_path: Path) -> N
         lines = (tmp_path / "kept" / path).read_text().splitlines()
         assert len(lines) == step.written
         assert step.kept == str(tmp_path / "kept" / path)
+
+
+def test_what_is_kept_replaces_nothing_else(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "1-pairs.txt").write_text("a\tb\n")
+    job = Path(write_job(tmp_path))
+    script = job.rename(tmp_path / "1-pairs.txt")
+    (tmp_path / "full" / "2-shorter.txt").mkdir(parents=True)
+    for output, folder, reason in (
+        ("out", "data", "replace one of the input files"),
+        ("out", ".", "replace a file that the job needs"),
+        ("out", "full", "is a directory"),
+        ("out", "out", "in the way of the output"),
+        ("kept/1-pairs.txt", "kept", "in the way of the output"),
+        ("kept/", "kept", "in the way of the output"),
+    ):
+        before = sorted(tmp_path.rglob("*"))
+        if "/" in output[:-1]:
+            (tmp_path / "kept").mkdir()
+        with pytest.raises(InputError, match=rf"--keep-steps .* writes .*{reason}.*directory\."):
+            mapreduce(
+                script, data_dir=data, output=f"{tmp_path}/{output}", inline=True,
+                keep_steps=f"{tmp_path}/{folder}", work_dir=tmp_path / "work", layout="flat",
+            )  # fmt: skip
+        (tmp_path / "kept").is_dir() and (tmp_path / "kept").rmdir()
+        assert sorted(tmp_path.rglob("*")) == before
+    assert (data / "1-pairs.txt").read_text() == "a\tb\n"
+
+
+def test_what_is_kept_is_no_input_of_the_same_job(words: str, tmp_path: Path) -> None:
+    job, data = write_job(tmp_path), tmp_path / "data"
+    shutil.copytree(words, data)
+    options = {"data_dir": data, "inline": True, "layout": "flat", "work_dir": tmp_path / "work"}
+    output, folder = f"{data}/out.txt", f"{data}/kept"
+    mapreduce(job, output=output, keep_steps=folder, **options)
+    before = Path(output).read_bytes()
+    mapreduce(job, output=output, **options)
+    assert Path(output).read_bytes() == before
 
 
 def test_a_job_of_one_step_has_nothing_to_keep(words: str) -> None:
