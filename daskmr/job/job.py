@@ -357,7 +357,7 @@ def _take_step(job: Job, namespace: Mapping[str, Any], steps: Sequence[Job]) -> 
     own, job._is_listed = steps[job._number], True
     if job._number in (0, len(steps) - 1):  # a script's declarations are about input and output
         own._declared = own._declared.over(job._declared)
-    job._declared = own._declared
+    job._declared = own._declared._replace(sort_values=None)  # it is that of a step
     if not job._number:
         functions = [each._loaded() for each in steps]
         job._declared_notes += (*notes_on_steps(namespace, functions),)

@@ -318,8 +318,24 @@ def test_steps_of_a_script_share_its_module(tmp_path):
     assert [step.declared.layout for step in job.steps] == ["flat", None, "flat"]
     assert job.steps[2].declared.names_of_output == ("a", "b")
     assert job.notes == (
-        "`reduce` in the script is not used, because a run calls the functions of `steps`",
+        "`reduce` in the script is not used, because a run calls the functions of `steps`: "
+        "Job(..., reduce=reduce)",
     )
+
+
+def test_what_no_step_of_a_script_uses_is_noted(tmp_path):
+    names = ("setup_map", "map_finished", "finish_reduce")
+    text = "".join(f"def {name}(context): pass\n" for name in names)
+    path = tmp_path / "chain.py"
+    path.write_text(
+        f"from daskmr import Job\n{text}sort_values = True\n"
+        "steps = [Job(map=lambda k, d, v, c: None, reduce=lambda k, v, c: None)]\n"
+    )
+    job = load_job(str(path))
+    noted = [note.rpartition(": Job(..., ")[2] for note in job.notes]
+    pairs = ["setup_map=setup_map", "finish_map=map_finished", "finish_reduce=finish_reduce"]
+    assert noted == [f"{pair})" for pair in (*pairs, "sort_values=sort_values")]
+    assert job.declared.sort_values is None
 
 
 def test_several_jobs_are_steps_and_stay_what_they_are(tmp_path):
