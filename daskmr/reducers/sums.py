@@ -138,7 +138,7 @@ def _sum_of_integers(values: Sequence[Any]) -> int | None:
     if type(values) is list and values and type(values[0]) is int:
         try:
             added = sum(values)
-        except TypeError:
+        except (TypeError, OverflowError):  # a float cannot be added to a very large integer
             return None
         return added if type(added) is int else None
     return None

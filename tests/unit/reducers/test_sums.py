@@ -155,3 +155,9 @@ def test_what_combine_writes_is_plain_where_that_is_exact() -> None:
     assert combined(total, [1, 2]) == [3]
     assert combined(total, [0.5, 0.25]) == [0.75]
     assert type(combined(total, [0.1, 0.2])[0]).__name__ == "Partial"
+
+
+def test_integers_beyond_floats_may_be_mixed_with_floats() -> None:
+    values = [10**310, 1.5, -(10**310), 2.0]
+    assert reduced(total, values) == [3.5]
+    assert reduced(mean, values) == [0.875]
