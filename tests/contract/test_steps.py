@@ -320,6 +320,25 @@ def test_workers_that_share_no_disk_use_the_spill_dir(
     assert (parts["step 1"], parts["step 2"], parts["step 3"]) == (0, 2, 2)
 
 
+@pytest.mark.parametrize("bad", [True, False])
+def test_input_of_which_pairs_are_bad_is_not_deleted(tmp_path: Path, bad: bool) -> None:
+    """The pairs are not saved, so the input alone has their data."""
+
+    def picky(key: Any, dims: Any, value: Any, context: Any) -> None:
+        if bad and key == "a":
+            raise ValueError("a")
+        context.write(key, value)
+
+    (tmp_path / "1.log").write_text("a\t1\nb\t2\n")
+    result = mapreduce(
+        [Job(map=same), Job(map=picky)], data_dir=tmp_path, output=tmp_path / "out",
+        work_dir=tmp_path / "work", delete_data=True, inline=True, **OPTIONS,
+    )  # fmt: skip
+    assert (tmp_path / "1.log").exists() is bad
+    assert result.deleted == (0 if bad else 1)
+    assert len(result.notes) == int(bad)
+
+
 # --- what is kept ---------------------------------------------------------------------------------
 
 
