@@ -411,6 +411,13 @@ def test_standard_output_has_none_beside_it(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_a_directory_is_not_called_a_stream(tmp_path):
+    write_tree(tmp_path / "data", LINES)
+    (tmp_path / "job.py").write_text(SCRIPT)
+    done = daskmr("run", "job.py", "-d", "data", "-o", ".", "--inline", cwd=tmp_path)
+    assert (done.returncode, "The output '.' is a directory" in done.stderr) == (2, True)
+
+
 def test_a_write_after_the_call_is_refused(run):
     kept = []
 
