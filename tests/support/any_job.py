@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import suppress
 from typing import Any
 from zlib import crc32
 
@@ -99,6 +100,8 @@ def functions(spec: dict[str, Any], kill: Any = None) -> dict[str, Any]:
                 return sortable(n)
             case "large":
                 return "x" * (n % 50) * 300
+            case "huge":
+                return "x" * (300_000 if n % 97 == 0 else n % 10)
             case "pair":
                 return (key, value)
         return any_value(n)
@@ -219,6 +222,8 @@ def functions(spec: dict[str, Any], kill: Any = None) -> dict[str, Any]:
                     seen.append(value)
                 context.write(key, shown(seen))
                 seen.append("changed after it was written")
+            case "values":
+                context.write(key, shown(values))
             case "few":
                 if len(values) % 3:
                     context.write(
@@ -243,7 +248,7 @@ def functions(spec: dict[str, Any], kill: Any = None) -> dict[str, Any]:
         n = getattr(context, "keys", 0) if spec["reducers"] == 1 else 1
         if spec["ends"] != "named":
             context.write("end" if last else (HOOK, "end"), n)
-            context.write("end" if last else KEYS[spec["reducers"]], shown([n]))
+            context.write("end" if last else KEYS[spec["reducers"] or 0], shown([n]))
         if last and spec["names"]:
             for name in ("name0", "ends"):
                 context.write_to(name, "end", n)
@@ -286,9 +291,8 @@ def killer(step: int) -> Any:
         seen[name] += 1
         if seen[name] <= places[name]:
             return
-        flag = os.path.join(FOLDER, f"killed-{step}-{name}")
-        if not os.path.exists(flag):
-            open(flag, "x").close()
+        with suppress(FileExistsError):
+            open(os.path.join(FOLDER, f"killed-{step}-{name}"), "x").close()
             os.kill(os.getpid(), signal.SIGKILL)
 
     return strike

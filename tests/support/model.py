@@ -101,12 +101,14 @@ class Answer:
     """What a run must give.
 
     - `rows`: pairs, or lines of the output; `named`: those of the other outputs.
+    - `steps`: the pairs of each step but the last.
     """
 
     rows: list[Any] = field(default_factory=list)
     named: dict[str, list[Any]] = field(default_factory=dict)
     counters: Counter[tuple[str, str]] = field(default_factory=Counter)
     bad: int = 0
+    steps: list[list[Any]] = field(default_factory=list)
 
     def text(self, name: str | None = None) -> bytes:
         rows = self.rows if name is None else self.named[name]
@@ -129,6 +131,8 @@ def run_model(
         step_kind = kind if number == len(steps) else "pairs"
         _run_step(answer, partitions or [[]], step, step_kind, reducers, skipped)
         partitions = [answer.rows]
+        answer.steps.append(answer.rows)
+    answer.steps.pop()
     return answer
 
 
