@@ -91,8 +91,8 @@ def functions(spec: dict[str, Any], kill: Any = None) -> dict[str, Any]:
     def value_of(n: int, key: Any, value: Any) -> Any:
         if wraps:
             return [n % 1000] * (n % 3)
-        if combine_ == "float":
-            return n % 1000 / 7
+        if combine_ == "grouping":
+            return f"{n % 10}"
         if combine_ == "sum" or spec["values"] == "ints":
             return n % 1000
         match spec["values"]:
@@ -120,13 +120,20 @@ def functions(spec: dict[str, Any], kill: Any = None) -> dict[str, Any]:
         elif isinstance(value, Point):
             value.seen.append(99)
 
+    def wrapped(n: int) -> Any:
+        return [n] if wraps else str(n) if combine_ == "grouping" else n
+
+    def joined(values: Any) -> str:
+        """Write down how the values were grouped."""
+        return f"({'+'.join(values)})"
+
     def setup_map(context: Any) -> None:
         strike("setup_map", 0)
         context.records, context.seen = 0, {}
         context.counter("setup_map", "calls", int(first))
         if hooks_write:
             n = int(first)
-            context.write((HOOK, "begin"), [n] if wraps else n)
+            context.write((HOOK, "begin"), wrapped(n))
 
     def map(key: Any, dims: Any, value: Any, context: Any) -> None:
         n = number(key, value)
@@ -161,9 +168,9 @@ def functions(spec: dict[str, Any], kill: Any = None) -> dict[str, Any]:
         n = getattr(context, "records", 0)
         context.counter("finish_map", "records", n)
         if hooks_write:
-            context.write((HOOK, "records"), [n] if wraps else n)
+            context.write((HOOK, "records"), wrapped(n))
             for key, count in sorted(getattr(context, "seen", {}).items()):
-                context.write((HOOK, key), [count] if wraps else count)
+                context.write((HOOK, key), wrapped(count))
             if last and reduce_ is None and spec["names"]:
                 context.write_to("ends", "n", n)
         strike("finish_map", 1)
@@ -171,8 +178,10 @@ def functions(spec: dict[str, Any], kill: Any = None) -> dict[str, Any]:
     def combine(key: Any, values: Any, context: Any) -> None:
         strike("combine", len(values))
         context.records = len(values)
-        if combine_ in ("sum", "float"):
+        if combine_ == "sum":
             context.write(key, sum(values))
+        elif combine_ == "grouping":
+            context.write(key, joined(values))
         elif wraps:
             whole = values[0]
             for value in values[1:]:
@@ -194,14 +203,19 @@ def functions(spec: dict[str, Any], kill: Any = None) -> dict[str, Any]:
         context.counter("reduce", "keys")
         context.keys = getattr(context, "keys", 0) + 1
         if isinstance(key, tuple) and key[:1] == (HOOK,):
-            total = sum(sum(value) if wraps else value for value in values)
+            if combine_ == "grouping":
+                values = joined(values).translate(str.maketrans("()+", "   ")).split()
+            total = sum(sum(value) if wraps else int(value) for value in values)
             context.write(shown(key) if last else key, total)
             return
         wrote = key
         if last:
             key = shown(key)
-        if combine_ in ("sum", "float"):
+        if combine_ == "sum":
             context.write(key, sum(values))
+            return
+        if combine_ == "grouping":
+            context.write(key, shown(joined(values)))
             return
         if wraps:
             context.write(key, shown([each for value in values for each in value]))
