@@ -23,6 +23,7 @@ from daskmr.errors import InputError, JobError
 from daskmr.job.job import Job
 from daskmr.run import workspace
 from daskmr.tasks import reduce as reducing
+from daskmr.tasks.spilled_values import SpilledValues
 
 # --- steps to choose from: each is a `map`, and maybe `combine` and `reduce` -----------------------
 
@@ -166,8 +167,15 @@ def test_any_steps_give_what_plain_python_gives(
 # --- bytes ----------------------------------------------------------------------------------------
 
 CHAIN = """
-import os, signal, time
+import os, signal
 from daskmr import Job
+
+def die_once(flag):
+    try:
+        open(flag, "x").close()
+    except FileExistsError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
 
 def pairs(key, dims, value, context):
     for number, word in enumerate(value.split()):
@@ -255,8 +263,38 @@ def test_bytes_do_not_depend_on_reducers_mappers_or_memory(
     assert run(write_job(tmp_path), words, tmp_path, **options) == answer
 
 
-def once(flag: Path, what: str = "os.kill(os.getpid(), signal.SIGKILL)") -> str:
-    return f"os.path.exists({str(flag)!r}) or (open({str(flag)!r}, 'x').close(), {what})"
+def test_bytes_do_not_depend_on_whether_values_are_on_disk(tmp_path: Path) -> None:
+    """Of `hot`, they are where all keys are in one bucket, and are written as they are."""
+    (tmp_path / "data").mkdir()
+    for number in range(32):
+        keys = ["hot"] * 156 + [f"k{n % 50}" for n in range(1000)]
+        text = "".join(f"{key}\t{n % 1000}\n" for n, key in enumerate(keys))
+        (tmp_path / f"data/{number:02}.log").write_text(text)
+    on_disk = []
+
+    def numbers(key: Any, dims: Any, value: Any, context: Any) -> None:
+        context.write(key, int(value))
+
+    def values_of(key: Any, values: Any, context: Any) -> None:
+        on_disk.append(type(values) is SpilledValues)
+        context.write(key, values)
+
+    def thirds(key: Any, dims: Any, values: Any, context: Any) -> None:
+        for value in values:
+            context.write(value % 3, value / 7)
+
+    jobs = [Job(numbers, reduce=values_of), Job(thirds, combine=total, reduce=total)]
+    options: dict[str, Any] = {"spill_bytes": 150_000, "inline": True, "layout": "{name}.log"}
+    one, many = (
+        [*mapreduce(jobs, data_dir=tmp_path / "data", num_reducers=reducers, **options)]
+        for reducers in (1, 50)
+    )
+    assert one == many
+    assert sum(on_disk) == 1
+
+
+def once(flag: Path) -> str:
+    return f"die_once({str(flag)!r})"
 
 
 def test_workers_that_are_killed_in_a_step_change_nothing(
