@@ -181,12 +181,19 @@ class Job(_HasFunctions):
         self._env_token = ""
         self._declared = Declared()
         self._declared_notes: tuple[str, ...] = ()
+        self._output_names: Any = None  # of a step in the `steps` of a script
         self.name: str = source.name
         self.path: str | None = source.path
         self.files: Mapping[str, str] = source.files
         self.texts: Mapping[str, str] = source.texts
         self.module_name: str | None = source.module_name
         self.unused: tuple[str, ...] = source.unused
+
+    @property
+    def function_names(self) -> tuple[str, ...]:
+        """The names of the functions that the job has, with `sort_values`."""
+        functions = self._loaded()._asdict().items()
+        return tuple(name for name, function in functions if function)
 
     @property
     def steps(self) -> tuple[Job, ...]:
@@ -196,10 +203,12 @@ class Job(_HasFunctions):
 
     @property
     def step_name(self) -> str:
-        """A name for the job as a step of another one: that of its script, or of its `map`."""
+        """A name for the job as a step: that of its script, of its `map`, or of the module of that."""
         own = getattr(self.map, "__name__", "")
         if self.path is not None and not self._is_listed:
             return self.name
+        if own == "map" and self.path is not None and self.map.__module__ != self.module_name:
+            own = self.map.__module__.rpartition(".")[2]
         return own if own.isidentifier() and own != "map" else ""
 
     def step_label(self, number: int) -> str:
@@ -218,6 +227,12 @@ class Job(_HasFunctions):
         """What the script declares at its top level; empty for inline functions."""
         self._loaded()
         return self._declared
+
+    @property
+    def output_names(self) -> Any:
+        """The names of the columns of what this job, or step, writes, as they are."""
+        own = self.declared.names_of_output
+        return self._output_names if self._is_listed else own
 
     @property
     def code(self) -> str | None:
@@ -334,12 +349,8 @@ class Job(_HasFunctions):
 
 def describe_steps(job: Job) -> tuple[str, ...]:
     """Return the functions of each step, in words; nothing for a job of one step."""
-    optional = (
-        "combine", "reduce", "setup_reduce", "setup_map", "finish_map", "finish_reduce", "sort_values",
-    )  # fmt: skip
     return tuple(
-        f"{job.step_label(number)}: "
-        + ", ".join(["map", *(name for name in optional if getattr(step, name) is not None)])
+        f"{job.step_label(number)}: {', '.join(step.function_names)}"
         for number, step in enumerate(job.steps, 1)
         if len(job.steps) > 1
     )
@@ -355,9 +366,11 @@ def _step(first: Job, number: int) -> Job:
 def _take_step(job: Job, namespace: Mapping[str, Any], steps: Sequence[Job]) -> Functions:
     """Return the functions of this step of a script; the first one also gets the others."""
     own, job._is_listed = steps[job._number], True
+    of_script, job._declared = job._declared, own._declared
     if job._number in (0, len(steps) - 1):  # a script's declarations are about input and output
-        own._declared = own._declared.over(job._declared)
-    job._declared = own._declared
+        job._declared = own._declared.over(of_script)
+    of_output = job if job._number == len(steps) - 1 else own
+    job._output_names = of_output._declared.names_of_output
     if not job._number:
         functions = [each._loaded() for each in steps]
         job._declared_notes += (*notes_on_steps(namespace, functions),)

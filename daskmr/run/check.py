@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 
 __all__ = ["alike", "check_script"]
 
-_OPTIONAL = ("combine", "reduce", "setup_reduce", "setup_map", "finish_map", "finish_reduce")
 _SHOWN = 20  # pairs, and lines of output
 _BAD_SHOWN = 5
 _VALUES = 5  # sorted values of a key
@@ -162,8 +161,7 @@ class _Check(_Transcript):
     def script(self) -> None:
         """Show which functions the script defines."""
         job = self.job
-        functions = ["map", *(name for name in _OPTIONAL if getattr(job, name) is not None)]
-        self._say("script", f"{job.path or 'the job'} defines {', '.join(functions)}")
+        self._say("script", f"{job.path or 'the job'} defines {', '.join(job.function_names)}")
         for described in describe_steps(job):
             self._say("steps", described)
         for step in self.steps:
@@ -185,7 +183,7 @@ class _Check(_Transcript):
 
     def _columns(self) -> None:
         """Show which columns the script names."""
-        maybe, output = self.form.maybe_columns, self.job.declared.names_of_output
+        maybe, output = self.form.maybe_columns, self.steps[-1].output_names
         for what, names in (
             ("the input", self.form.columns),
             ("the input or the output", maybe),

@@ -128,8 +128,7 @@ def _describe_steps(job: Job) -> dict[str, Any]:
     """Describe the steps of a job that has several, each with its script if that is another one."""
     steps: list[dict[str, Any]] = []
     for step in job.steps:
-        functions = [name for name in ("combine", "reduce") if getattr(step, name) is not None]
-        steps.append({"name": step.step_name, "functions": ["map", *functions]})
+        steps.append({"name": step.step_name, "functions": [*step.function_names]})
         if step is not job and step in job.scripts:
             steps[-1] |= {"script": _describe_script(step), "params": dict(step.params)}
     return {"steps": steps} if len(steps) > 1 else {}
