@@ -180,8 +180,9 @@ def _lists(result: Result) -> list[tuple[str, Sequence[str], int]]:
     titled = ("Notes", notes, len(notes)), (f"Files with bad records: {files:,}", bad, files)
     steps = describe_steps(result)
     groups = [(f"Bad records: {head}", some, count) for head, some, count in bad_groups(result)]
-    stepped = [("Steps", steps, len(steps))] if steps else []
-    return [*stepped, *skipped_input(result), *titled, *groups]
+    params = result.plan.params if result.plan is not None else ()
+    of_job = [("Parameters", params, len(params)), ("Steps", steps, len(steps))]
+    return [*of_job, *skipped_input(result), *titled, *groups]
 
 
 def _plan(result: Result) -> Iterator[tuple[str, object]]:

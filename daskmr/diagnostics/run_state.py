@@ -34,6 +34,7 @@ class RunOutline:
     merges: int  # number of merges of two partial results
     buckets: int  # number of buckets of keys
     inline: bool  # whether it runs in this process
+    params: tuple[str, ...] = ()  # parameters of the script, each with its value
     step: str = ""  # such as ``"step 2 of 3 (totals)"``, if the job has several
 
 

@@ -30,10 +30,15 @@ from daskmr.job.params.given import ParameterError
 from daskmr.job.process_errors import no_children
 from daskmr.job.script import InlineFunctions, Script, Source
 from daskmr.job.tracebacks import short_repr
+from daskmr.text import shorten
 
-__all__ = ["CODE", "Job", "after", "chained", "describe_steps", "forget", "remember", "steps_in"]
+__all__ = [
+    "CODE", "Job", "after", "chained", "describe_params", "describe_steps", "forget", "function_names",
+    "remember", "steps_in",
+]  # fmt: skip
 
 _JOBS_KEPT = 32
+_SHOWN = 60  # characters of the value of a parameter
 _T = TypeVar("_T")
 CODE = "<code>"
 """The file name of a script that is given as text."""
@@ -190,12 +195,6 @@ class Job(_HasFunctions):
         self.unused: tuple[str, ...] = source.unused
 
     @property
-    def function_names(self) -> tuple[str, ...]:
-        """The names of the functions that the job has, with `sort_values`."""
-        functions = self._loaded()._asdict().items()
-        return tuple(name for name, function in functions if function)
-
-    @property
     def steps(self) -> tuple[Job, ...]:
         """The steps of the job, which is the first of them; only itself if it has no others."""
         self._loaded()
@@ -347,12 +346,32 @@ class Job(_HasFunctions):
         return f"<Job {self.path or self.name}>"
 
 
+def function_names(job: Job) -> tuple[str, ...]:
+    """Return the names of the functions of a job, with `sort_values`.
+
+    >>> function_names(Job(map=print, sort_values=True))
+    ('map', 'sort_values')
+    """
+    return tuple(name for name, function in job._loaded()._asdict().items() if function)
+
+
 def describe_steps(job: Job) -> tuple[str, ...]:
     """Return the functions of each step, in words; nothing for a job of one step."""
     return tuple(
-        f"{job.step_label(number)}: {', '.join(step.function_names)}"
+        f"{job.step_label(number)}: {', '.join(function_names(step))}"
         for number, step in enumerate(job.steps, 1)
         if len(job.steps) > 1
+    )
+
+
+def describe_params(job: Job) -> tuple[str, ...]:
+    """Return the parameters of each script, such as ``"least = 8"`` or ``"least = 5 (default)"``."""
+    return tuple(
+        f"{name} = {shorten(str(declared.value), _SHOWN)}"
+        + ("" if declared.is_given else " (default)")
+        + ("" if script is job else f" in {os.path.basename(script.path or '')}")
+        for script in job.scripts
+        for name, declared in script.declared_params.items()
     )
 
 

@@ -27,7 +27,7 @@ from daskmr.data.output_directory.base import Output, OutputDirectory
 from daskmr.data.readers.records import KEYED
 from daskmr.data.sources.given import Recorded, source_name
 from daskmr.errors import InputError
-from daskmr.job.job import Job
+from daskmr.job.job import Job, function_names
 from daskmr.job.loading import Code
 from daskmr.job.params.given import Recorded as RecordedParam
 from daskmr.run.outputs.side_cars import FORMAT, META_SUFFIX, NamedOutput
@@ -128,7 +128,7 @@ def _describe_steps(job: Job) -> dict[str, Any]:
     """Describe the steps of a job that has several, each with its script if that is another one."""
     steps: list[dict[str, Any]] = []
     for step in job.steps:
-        steps.append({"name": step.step_name, "functions": [*step.function_names]})
+        steps.append({"name": step.step_name, "functions": [*function_names(step)]})
         if step is not job and step in job.scripts:
             steps[-1] |= {"script": _describe_script(step), "params": dict(step.params)}
     return {"steps": steps} if len(steps) > 1 else {}

@@ -22,6 +22,7 @@ import pytest
 from distributed import Client
 from support.dask_cluster import DaskCluster, can_hide
 from support.jobs import daskmr
+from support.pages import Page
 from support.pings import BROKEN, LAST_DAY, Document, documents, write_documents
 
 SCRIPTS = Path(__file__).parents[1] / "support" / "analyses"
@@ -159,8 +160,10 @@ def elsewhere(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         seen = client.run(os.listdir, str(place.folder))
         seen["scheduler"] = client.run_on_scheduler(os.listdir, str(place.folder))
     assert [*seen.values()] == [[]] * 3
-    yield ("--scheduler", cluster.address, "--spill-dir", str(place.shared / "spill"))
+    spill = place.shared / "spill"
+    yield ("--scheduler", cluster.address, "--spill-dir", str(spill))
     cluster.stop()
+    assert not list(spill.rglob("*"))
 
 
 @pytest.fixture(
@@ -214,7 +217,11 @@ def test_three_passes(
 
 
 def test_a_daily_summary(place: Place, where: tuple[str, ...]) -> None:
-    place.run(*DAILY, *where, "-o", "daily.csv")
+    place.run(*DAILY, *where, "-o", "daily.csv", "--report", "daily.html")
+    shown = " ".join(Page((place.folder / "daily.html").read_text()).words)
+    assert "Parameters day = 2013-11-09 channels = ['nightly', 'aurora'] longest = 2 (default)" in (
+        " ".join(shown.split())
+    )
     assert place.outputs("daily.csv") == days_of(["nightly", "aurora"], 2)
     meta = place.meta("daily.csv")
     given = {"day": "2013-11-09", "channels": ["nightly", "aurora"], "longest": 2}

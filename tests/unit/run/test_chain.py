@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from daskmr.counts import Counts
-from daskmr.errors import JobError
+from daskmr.errors import Interrupted, JobError
 from daskmr.job.job import Job, describe_steps
 from daskmr.job.loading import load_job
 from daskmr.run.chain import _combined, _figures, _naming
@@ -57,6 +57,13 @@ def test_a_failure_begins_with_the_step(number: int, file: str) -> None:
     # Only the first step can be repeated with one file.
     assert (caught.value.file, caught.value.record) == (file, "a record")
     assert caught.value.details == "a traceback"
+
+
+@pytest.mark.parametrize(("kept", "notes"), [([], []), (["a.csv", "b.csv"], ["a.csv, b.csv"])])
+def test_an_interruption_knows_what_was_kept(kept: list[str], notes: list[str]) -> None:
+    with pytest.raises(Interrupted) as caught, _naming("step 3 of 3", kept):
+        raise Interrupted(15)
+    assert getattr(caught.value, "__notes__", []) == notes
 
 
 def test_a_job_of_one_step_has_no_names() -> None:
