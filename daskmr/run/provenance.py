@@ -30,7 +30,7 @@ from daskmr.errors import InputError
 from daskmr.job.job import Job, function_names
 from daskmr.job.loading import Code
 from daskmr.job.params.given import Recorded as RecordedParam
-from daskmr.run.outputs.side_cars import FORMAT, META_SUFFIX, NamedOutput
+from daskmr.run.outputs.side_cars import FORMAT, META_SUFFIX, NamedOutput, side_car_paths
 from daskmr.tasks.tally import by_group
 from daskmr.text import HIDDEN, masked, shell_word, some
 
@@ -295,10 +295,12 @@ def _timestamp(seconds: float) -> str:
 
 
 def read_meta(path: str) -> dict[str, Any]:
-    """Read a provenance file.
+    """Read a provenance file; `path` may also be that of its output.
 
     Raises `InputError` if it cannot be read, or has another format or version.
     """
+    beside_output = side_car_paths(path)[1]
+    path = beside_output if os.path.isfile(beside_output) else path
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)

@@ -228,7 +228,7 @@ def test_a_daily_summary(place: Place, where: tuple[str, ...]) -> None:
     assert meta["params"] == given
     assert (meta["where"], meta["date"]) == (["submission_date=-6d..today"], "2013-11-09")
     assert set(meta["output"]["named"]) == {"longest", "crashes"}
-    place.run("--from", "daily.csv.meta.json", *where, "-o", "again.csv", "--param", "longest=1")
+    place.run("--from", "daily.csv", *where, "-o", "again.csv", "--param", "longest=1")
     assert place.outputs("again.csv") == days_of(["nightly", "aurora"], 1)
 
 
