@@ -10,6 +10,9 @@ import io
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from bisect import bisect
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -24,6 +27,7 @@ from support.dask_cluster import DaskCluster, can_hide
 from support.jobs import daskmr
 from support.pages import Page
 from support.pings import BROKEN, LAST_DAY, Document, documents, write_documents
+from support.processes import SessionProcess, wait_until
 
 SCRIPTS = Path(__file__).parents[1] / "support" / "analyses"
 CHAIN = ("sessions.py", "clients.py", "spread.py")
@@ -49,6 +53,20 @@ class Place:
         done = daskmr("run", *words, "-d", str(self.data), cwd=self.folder)
         assert done.returncode == code, done.stderr
         return done.stderr
+
+    def interrupt(self, marker: Path, *words: str) -> str:
+        """Run the command until there is a file, press Ctrl-C, and return the last line that it says."""
+        command = [sys.executable, "-m", "daskmr", "run", *words, "-d", str(self.data)]
+        running = SessionProcess(command, cwd=self.folder, stderr=subprocess.PIPE, text=True)
+        try:
+            wait_until(lambda: marker.exists() or running.popen.poll() is not None, 60)
+            running.popen.send_signal(signal.SIGINT)
+            said = running.popen.communicate(timeout=60)[1]
+            assert running.popen.returncode == 130, said
+            wait_until(lambda: not running.left(), 20)
+        finally:
+            running.kill()
+        return str(said.splitlines()[-1])
 
     def meta(self, output: str) -> Any:
         return json.loads((self.folder / f"{output}.meta.json").read_text())
@@ -243,3 +261,32 @@ def test_sums_that_are_flushed_at_the_end_of_a_partition(
     endings = [line.split(b",") for line in lines[-3:]]
     assert [each[0] for each in endings] == [b"all"] * 3
     assert sum(int(each[3]) for each in endings) == len(documents())
+
+
+SLOW = """
+import pathlib, time
+from daskmr import param
+
+MARKER = param("marker", type=str)
+
+def map(client, dims, session, context):
+    pathlib.Path(MARKER).touch()
+    time.sleep(0.02)
+    context.write(client, session)
+"""
+
+
+@pytest.mark.slow
+def test_an_interruption_in_the_second_pass(place: Place, where: tuple[str, ...]) -> None:
+    (place.folder / "slow.py").write_text(SLOW)
+    before = sorted(path.name for path in place.folder.iterdir())
+    marker = place.shared / "marker"
+    options = ("--param", f"marker={marker}", "--keep-steps", "kept", "-o", "none.csv", *where)
+    said = place.interrupt(marker, "sessions.py", "slow.py", *options)
+    assert said == "daskmr: Interrupted; nothing was written but kept/1-sessions.csv."
+    marker.unlink()
+    rows = [(c, *session) for c, found in sessions_of(60).items() for session in found]
+    kept = (place.folder / "kept" / "1-sessions.csv").read_bytes()
+    assert sorted(kept.splitlines()[1:]) == sorted(as_csv(*rows).splitlines())
+    shutil.rmtree(place.folder / "kept")
+    assert sorted(path.name for path in place.folder.iterdir()) == before
