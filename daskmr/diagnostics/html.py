@@ -186,7 +186,8 @@ def _lists(result: Result) -> list[tuple[str, Sequence[str], int]]:
 
 
 def _plan(result: Result) -> Iterator[tuple[str, object]]:
-    plan, tasks = result.plan, result.history.tasks
+    plan = result.plan  # that of the first step
+    tasks = [task for task in result.history.tasks if task.step == 1]
     if plan is not None:
         yield "files", plan.files
         yield "bytes", format_bytes(plan.bytes)
@@ -199,7 +200,7 @@ def _plan(result: Result) -> Iterator[tuple[str, object]]:
     reducers = sum(task.phase == "reduce" for task in tasks)
     if reducers:
         yield "reducers", reducers
-    yield "workers", len({task.worker for task in tasks})
+    yield "workers", len({task.worker for task in result.history.tasks})
 
 
 def _settings(result: Result) -> list[tuple[str, object]]:

@@ -44,6 +44,7 @@ class RunState:
     def __init__(self) -> None:
         self.phase = "list"
         self.outline: RunOutline | None = None
+        self.step = 1  # number of the current step
         self.listed = Progress()
         self.written: Progress | None = None
         self.workers: Mapping[str, Any] = {}
@@ -64,6 +65,7 @@ class RunState:
         if self.outline is not None:
             self._earlier, self._merged = self.spans, sum(self._merges.values())
             self._done, self._running = {}, {}
+            self.step += 1
             self._total, self._tasks = {"map": Counts(), "reduce": Counts()}, Counter()
         self.outline = outline
 
@@ -96,7 +98,7 @@ class RunState:
             return
         self._running.pop(task, None)
         self._done[task] = TaskSpan(
-            *task, report.worker, report.start, report.at, counts, report.memory
+            *task, report.worker, report.start, report.at, counts, report.memory, self.step
         )
         self._total[phase] += counts
         self._tasks[phase] += 1

@@ -173,7 +173,12 @@ def _combined(outcomes: Sequence[Outcome], figures: Sequence[StepFigures]) -> Ou
     counts = first.counts._replace(
         bad_reasons=tally.bad_reasons, spilled=tally.spilled, values=last.values
     )
-    tally = replace(tally, counts=counts, hot_keys=last.hot_keys)
+    tasks = tuple(
+        replace(task, step=number)
+        for number, outcome in enumerate(outcomes, 1)
+        for task in outcome.tally.tasks
+    )
+    tally = replace(tally, counts=counts, hot_keys=last.hot_keys, tasks=tasks)
     notes = dict.fromkeys(note for outcome in outcomes for note in outcome.notes)
     return replace(outcomes[-1], tally=tally, notes=tuple(notes), steps=tuple(figures))
 
