@@ -250,6 +250,24 @@ def test_a_daily_summary(place: Place, where: tuple[str, ...]) -> None:
     assert place.outputs("again.csv") == days_of(["nightly", "aurora"], 1)
 
 
+def test_a_daily_summary_in_parts(place: Place, where: tuple[str, ...]) -> None:
+    """The workers write them, so they are where all see them."""
+    folder = place.shared / "daily.csv"
+    for longest in (2, 1):  # the second run replaces what the first one has written
+        given = ("--param", f"longest={longest}", "-r", "2")
+        place.run(*DAILY, *given, *where, "-o", f"{folder}/")
+        found = {
+            suffix: b"".join(part.read_bytes() for part in sorted(folder.glob(f"{name}part-*")))
+            for suffix, name in (("", ""), (".longest", "longest/"), (".crashes", "crashes/"))
+        }
+        assert found == days_of(["nightly", "aurora"], longest)
+    meta = json.loads((folder / "_meta.json").read_text())
+    assert meta["params"] == {
+        "day": "2013-11-09", "channels": ["nightly", "aurora"], "longest": 1,
+    }  # fmt: skip
+    assert len(meta["bad_records"]["files"]) == 4
+
+
 def test_sums_that_are_flushed_at_the_end_of_a_partition(
     place: Place, where: tuple[str, ...]
 ) -> None:
