@@ -143,7 +143,7 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
         add_option("--seed", "N", "Random seed for sampling.", default=0, show_default=True),
         add_option(
             "--from earlier", "FILE",
-            "Repeat the run of this `OUTPUT.meta.json`; options given explicitly take precedence.",
+            "Repeat the run of this output, or `OUTPUT.meta.json`; options given explicitly take precedence.",
             rerun=True,
         ),
     ],

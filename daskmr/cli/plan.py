@@ -182,8 +182,9 @@ def _work(plan: Plan) -> _Rows:
         f"median {format_bytes(cut.bytes_median)}",
     )
     yield "", f"largest file: {format_bytes(cut.largest_file_bytes)}, {cut.largest_file}"
-    for number, step in enumerate(plan.steps):
-        yield "" if number else "steps", step
+    for title, lines in (("params", plan.params), ("steps", plan.steps)):
+        for number, line in enumerate(lines):
+            yield "" if number else title, line
     if reducing is None:
         writes = "the pairs for step 2" if plan.steps else "the output"
         whose = "step 1" if plan.steps else "the job"

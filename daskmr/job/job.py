@@ -30,10 +30,15 @@ from daskmr.job.params.given import ParameterError
 from daskmr.job.process_errors import no_children
 from daskmr.job.script import InlineFunctions, Script, Source
 from daskmr.job.tracebacks import short_repr
+from daskmr.text import shorten
 
-__all__ = ["CODE", "Job", "after", "chained", "describe_steps", "forget", "remember", "steps_in"]
+__all__ = [
+    "CODE", "Job", "after", "chained", "describe_params", "describe_steps", "forget", "function_names",
+    "remember", "steps_in",
+]  # fmt: skip
 
 _JOBS_KEPT = 32
+_SHOWN = 60  # characters of the value of a parameter
 _T = TypeVar("_T")
 CODE = "<code>"
 """The file name of a script that is given as text."""
@@ -181,6 +186,7 @@ class Job(_HasFunctions):
         self._env_token = ""
         self._declared = Declared()
         self._declared_notes: tuple[str, ...] = ()
+        self._output_names: Any = None  # of a step in the `steps` of a script
         self.name: str = source.name
         self.path: str | None = source.path
         self.files: Mapping[str, str] = source.files
@@ -196,10 +202,12 @@ class Job(_HasFunctions):
 
     @property
     def step_name(self) -> str:
-        """A name for the job as a step of another one: that of its script, or of its `map`."""
+        """A name for the job as a step: that of its script, of its `map`, or of the module of that."""
         own = getattr(self.map, "__name__", "")
         if self.path is not None and not self._is_listed:
             return self.name
+        if own == "map" and self.path is not None and self.map.__module__ != self.module_name:
+            own = self.map.__module__.rpartition(".")[2]
         return own if own.isidentifier() and own != "map" else ""
 
     def step_label(self, number: int) -> str:
@@ -218,6 +226,12 @@ class Job(_HasFunctions):
         """What the script declares at its top level; empty for inline functions."""
         self._loaded()
         return self._declared
+
+    @property
+    def output_names(self) -> Any:
+        """The names of the columns of what this job, or step, writes, as they are."""
+        own = self.declared.names_of_output
+        return self._output_names if self._is_listed else own
 
     @property
     def code(self) -> str | None:
@@ -332,16 +346,32 @@ class Job(_HasFunctions):
         return f"<Job {self.path or self.name}>"
 
 
+def function_names(job: Job) -> tuple[str, ...]:
+    """Return the names of the functions of a job, with `sort_values`.
+
+    >>> function_names(Job(map=print, sort_values=True))
+    ('map', 'sort_values')
+    """
+    return tuple(name for name, function in job._loaded()._asdict().items() if function)
+
+
 def describe_steps(job: Job) -> tuple[str, ...]:
     """Return the functions of each step, in words; nothing for a job of one step."""
-    optional = (
-        "combine", "reduce", "setup_reduce", "setup_map", "finish_map", "finish_reduce", "sort_values",
-    )  # fmt: skip
     return tuple(
-        f"{job.step_label(number)}: "
-        + ", ".join(["map", *(name for name in optional if getattr(step, name) is not None)])
+        f"{job.step_label(number)}: {', '.join(function_names(step))}"
         for number, step in enumerate(job.steps, 1)
         if len(job.steps) > 1
+    )
+
+
+def describe_params(job: Job) -> tuple[str, ...]:
+    """Return the parameters of each script, such as ``"least = 8"`` or ``"least = 5 (default)"``."""
+    return tuple(
+        f"{name} = {shorten(str(declared.value), _SHOWN)}"
+        + ("" if declared.is_given else " (default)")
+        + ("" if script is job else f" in {os.path.basename(script.path or '')}")
+        for script in job.scripts
+        for name, declared in script.declared_params.items()
     )
 
 
@@ -355,9 +385,12 @@ def _step(first: Job, number: int) -> Job:
 def _take_step(job: Job, namespace: Mapping[str, Any], steps: Sequence[Job]) -> Functions:
     """Return the functions of this step of a script; the first one also gets the others."""
     own, job._is_listed = steps[job._number], True
+    of_script, job._declared = job._declared, own._declared
     if job._number in (0, len(steps) - 1):  # a script's declarations are about input and output
-        own._declared = own._declared.over(job._declared)
-    job._declared = own._declared._replace(sort_values=None)  # it is that of a step
+        job._declared = own._declared.over(of_script)
+    job._declared = job._declared._replace(sort_values=None)  # it is that of a step
+    of_output = job if job._number == len(steps) - 1 else own
+    job._output_names = of_output._declared.names_of_output
     if not job._number:
         functions = [each._loaded() for each in steps]
         job._declared_notes += (*notes_on_steps(namespace, functions),)

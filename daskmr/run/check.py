@@ -19,7 +19,7 @@ from daskmr.data.readers.sniffing import LINE_CHARACTERS, describe_lines, format
 from daskmr.data.sampling import Choice
 from daskmr.data.sources.given import parse_sources, spooled
 from daskmr.errors import InputError, JobError, TaskFailed
-from daskmr.job.job import Job, describe_steps
+from daskmr.job.job import Job, describe_params, describe_steps, function_names
 from daskmr.job.keys import sorted_keys
 from daskmr.job.ported import Say, find_ported, load_ported
 from daskmr.job.process_errors import no_children
@@ -45,14 +45,13 @@ from daskmr.store.credentials import given
 from daskmr.store.open_stores import stores_closed
 from daskmr.tasks.guard import in_thread, no_exit, shortened
 from daskmr.tasks.spilled_values import on_disk
-from daskmr.text import counted, shell_word, shorten
+from daskmr.text import counted, shell_word
 
 if TYPE_CHECKING:
     from daskmr.data.input_file import InputFile
 
 __all__ = ["alike", "check_script"]
 
-_OPTIONAL = ("combine", "reduce", "setup_reduce", "setup_map", "finish_map", "finish_reduce")
 _SHOWN = 20  # pairs, and lines of output
 _BAD_SHOWN = 5
 _VALUES = 5  # sorted values of a key
@@ -162,8 +161,7 @@ class _Check(_Transcript):
     def script(self) -> None:
         """Show which functions the script defines."""
         job = self.job
-        functions = ["map", *(name for name in _OPTIONAL if getattr(job, name) is not None)]
-        self._say("script", f"{job.path or 'the job'} defines {', '.join(functions)}")
+        self._say("script", f"{job.path or 'the job'} defines {', '.join(function_names(job))}")
         for described in describe_steps(job):
             self._say("steps", described)
         for step in self.steps:
@@ -173,10 +171,8 @@ class _Check(_Transcript):
         for script in job.scripts:
             file = os.path.basename(script.path or "")
             ported += find_ported(script.files, file) if file else []
-            for name, declared in script.declared_params.items():
-                value = f"{name} = {shorten(str(declared.value), _WIDTH)}"
-                value += "" if declared.is_given else " (default)"
-                self._say("params", value if script is job else f"{value} in {file}")
+        for described in describe_params(job):
+            self._say("params", described)
         self._columns()
         for text in [*job.notes, *ported]:
             self._warn(text)
@@ -185,7 +181,7 @@ class _Check(_Transcript):
 
     def _columns(self) -> None:
         """Show which columns the script names."""
-        maybe, output = self.form.maybe_columns, self.job.declared.names_of_output
+        maybe, output = self.form.maybe_columns, self.steps[-1].output_names
         for what, names in (
             ("the input", self.form.columns),
             ("the input or the output", maybe),

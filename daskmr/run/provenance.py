@@ -27,10 +27,10 @@ from daskmr.data.output_directory.base import Output, OutputDirectory
 from daskmr.data.readers.records import KEYED
 from daskmr.data.sources.given import Recorded, source_name
 from daskmr.errors import InputError
-from daskmr.job.job import Job
+from daskmr.job.job import Job, function_names
 from daskmr.job.loading import Code
 from daskmr.job.params.given import Recorded as RecordedParam
-from daskmr.run.outputs.side_cars import FORMAT, META_SUFFIX, NamedOutput
+from daskmr.run.outputs.side_cars import FORMAT, META_SUFFIX, NamedOutput, side_car_paths
 from daskmr.tasks.tally import by_group
 from daskmr.text import HIDDEN, masked, shell_word, some
 
@@ -134,8 +134,7 @@ def _describe_steps(job: Job) -> dict[str, Any]:
     """Describe the steps of a job that has several, each with its script if that is another one."""
     steps: list[dict[str, Any]] = []
     for step in job.steps:
-        functions = [name for name in ("combine", "reduce") if getattr(step, name) is not None]
-        steps.append({"name": step.step_name, "functions": ["map", *functions]})
+        steps.append({"name": step.step_name, "functions": [*function_names(step)]})
         if step is not job and step in job.scripts:
             steps[-1] |= {"script": _describe_script(step), "params": dict(step.params)}
     return {"steps": steps} if len(steps) > 1 else {}
@@ -302,10 +301,12 @@ def _timestamp(seconds: float) -> str:
 
 
 def read_meta(path: str) -> dict[str, Any]:
-    """Read a provenance file.
+    """Read a provenance file; `path` may also be that of its output.
 
     Raises `InputError` if it cannot be read, or has another format or version.
     """
+    beside_output = side_car_paths(path)[1]
+    path = beside_output if os.path.isfile(beside_output) else path
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)

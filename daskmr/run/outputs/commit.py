@@ -212,7 +212,12 @@ def result_of(
     named = named_outputs(outcome.parts, side_cars)
     ended = clock.now()
     history = History(
-        stopwatch.started, ended, tally.tasks, looks=collector.looks, hot_keys=tally.hot_keys
+        stopwatch.started,
+        ended,
+        tally.tasks,
+        collector.looks,
+        tally.hot_keys,
+        len(outcome.steps) or 1,
     )
     return Result(
         output=target.name if target is not None else None,
