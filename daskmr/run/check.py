@@ -74,12 +74,14 @@ def check_script(
     where: Any = (),
     date: Any = None,
     params: Mapping[str, Any] | None = None,
+    files: Any = None,
+    py_files: Iterable[str] = (),
     **options: Any,
 ) -> int:
     """Load a script, and try it on the first records of its input, if one is given.
 
     - `script`, `data_dir`, `input_filter`, `aws_key`, `aws_secret_key`, `on_listing`, `where`,
-      `date`, `params`, `**options`: as for `daskmr.mapreduce`.
+      `date`, `params`, `files`, `py_files`, `**options`: as for `daskmr.mapreduce`.
     - `say`: called as ``say(title, text)`` for each finding.
     - `limit_records`: the number of records to map.
     - `only`: paths of the files to read.
@@ -92,7 +94,7 @@ def check_script(
     config = sources.settled(load_config(**options))
 
     def try_script() -> int:
-        job = load_ported(script, say, params)
+        job = load_ported(script, say, params, files, py_files)
         form = choose_format(job, options, config, in_rows=True, data=sources.given)
         check = _Check(job, say, form)
         check.script()
@@ -177,6 +179,8 @@ class _Check(_Transcript):
                 value = f"{name} = {shorten(str(declared.value), _WIDTH)}"
                 value += "" if declared.is_given else " (default)"
                 self._say("params", value if script is job else f"{value} in {file}")
+            for sent in script.shipped.sent.values():
+                self._say("files", sent.shown)
         self._columns()
         for text in [*job.notes, *ported]:
             self._warn(text)
