@@ -159,7 +159,7 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
             rerun=True,
         ),
         add_option(
-            "--file", "[NAME=]PATH",
+            "--file sent", "[NAME=]PATH",
             "Send this file or directory to the workers, where the script finds it by "
             "`daskmr.file(NAME)`; can be repeated.",
             multiple=True, rerun=True, shell_complete=complete_files,
@@ -279,7 +279,7 @@ def with_params(options: dict[str, Any]) -> dict[str, Any]:
     from daskmr.job.shipped.given import given_files
 
     words, path = options.pop("param"), options.pop("params_file")
-    files = given_files(options.pop("file"))
+    files = given_files(options.pop("sent"))
     return options | {"params": read_params(words, path), "files": files}
 
 

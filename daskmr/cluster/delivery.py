@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -37,7 +38,9 @@ def delivered(
 
                 env = stack.enter_context(passed_env(session.client, pass_env))
             if sent and host is None:
-                files = _copied(sent, os.path.join(run_dir, "files"))
+                files = os.path.join(run_dir, "files")
+                stack.callback(shutil.rmtree, files, ignore_errors=True)
+                _copy(sent, files)
             elif sent and host is not None:
                 from daskmr.cluster.files_plugin import sent_files
 
@@ -58,8 +61,8 @@ def check_files(job: Job, session: Session) -> None:
             shipped.check()
 
 
-def _copied(sent: Sequence[Sent], folder: str) -> str:
-    """Copy files to a folder that all workers see, and return it.
+def _copy(sent: Sequence[Sent], folder: str) -> None:
+    """Copy files to a folder that all workers see.
 
     Raises `JobError` if one has changed, or there is no space.
     """
@@ -74,4 +77,3 @@ def _copied(sent: Sequence[Sent], folder: str) -> str:
             unpacker.close()
     except OSError as error:
         raise disk_error(error, folder, "the files of the job") from None
-    return folder

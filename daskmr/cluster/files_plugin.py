@@ -161,6 +161,9 @@ class FilesPlugin(WorkerPlugin):  # type: ignore[misc]
                 unpacker.feed(data)
                 offset += len(data)
             unpacker.finish(self._sent)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         finally:
             unpacker.close()
 

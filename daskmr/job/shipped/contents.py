@@ -192,17 +192,21 @@ def stream(sent: Iterable[Sent]) -> Iterator[bytes]:
 
 
 def _content(sent: Sent, entry: Entry, path: str) -> Iterator[bytes]:
-    sha, left = hashlib.sha256(), entry.size
+    sha, left, chunk = hashlib.sha256(), entry.size, b""
     with suppress(OSError), open(path, "rb") as file:
-        while left and (chunk := file.read(min(CHUNK, left))):
+        while left:
+            if chunk:
+                yield chunk
+            if not (chunk := file.read(min(CHUNK, left))):
+                break
             sha.update(chunk)
             left -= len(chunk)
-            yield chunk
-    if sha.hexdigest() != entry.digest:
+    if sha.hexdigest() != entry.digest:  # found before the last chunk is sent
         check_unchanged(sent)
         raise JobError(
             f"{path}, which the job reads as daskmr.file({sent.name!r}), cannot be read."
         )
+    yield chunk
 
 
 class Unpacker:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from daskmr.errors import InputError
@@ -17,21 +17,27 @@ class FileError(InputError):
     """A file that a script asks for is not among those that are sent."""
 
 
-def given_files(given: Any, folders: Sequence[str] = ()) -> dict[str, str]:
+def given_files(
+    given: Any, folders: Sequence[str] = (), others: Collection[str] = ()
+) -> dict[str, str]:
     """Return the paths of files and directories to send, by name.
 
     - `given`: paths, ``"NAME=PATH"``, or a mapping from names to paths.
     - `folders`: where relative paths begin; the first one that has the file counts. By default, the
       working directory.
+    - `others`: names to leave out.
     Raises `InputError` if one does not exist, or two have the same name.
 
     >>> given_files({"zones.tsv": "/"})
     {'zones.tsv': '/'}
     """
     found: dict[str, str] = {}
-    for name, text in _pairs(given, folders or [os.getcwd()]):
-        path = _locate(text, folders or [os.getcwd()])
-        name = name or os.path.basename(path.rstrip("/"))
+    folders = folders or [os.getcwd()]
+    for name, text in _pairs(given, folders):
+        name = name or os.path.basename(os.path.abspath(os.path.join(folders[0], text)))
+        if name in others:
+            continue
+        path = _locate(text, folders)
         if "/" in name or name in ("", ".", "..") or "\0" in name:
             raise InputError(
                 f"{name!r} cannot be the name of the file {text}: a name has no slash. In the script, it is "
@@ -77,7 +83,10 @@ def names_files(value: Any) -> bool:
         value = [*value, *value.values()]
     if isinstance(value, str | os.PathLike):
         return True
-    return isinstance(value, list | tuple) and all(isinstance(v, str | os.PathLike) for v in value)
+    return isinstance(value, _COLLECTIONS) and all(isinstance(v, str | os.PathLike) for v in value)
+
+
+_COLLECTIONS = (list, tuple, set, frozenset)
 
 
 def _locate(text: str, folders: Sequence[str]) -> str:
@@ -102,15 +111,9 @@ def _explain(given: Any) -> str:
     )
 
 
-def declared_files(value: Any, folders: Sequence[str], given: Iterable[str]) -> dict[str, str]:
+def declared_files(value: Any, folders: Sequence[str], given: Collection[str]) -> dict[str, str]:
     """Return the paths of the `files` of a script, by name, without those in `given`.
 
-    Anything but a list or dict of paths is for something else.
+    Anything but paths is for something else.
     """
-    if not names_files(value) or isinstance(value, str | os.PathLike):
-        return {}
-    names = {*given}
-    if isinstance(value, Mapping):
-        return given_files({n: p for n, p in value.items() if n not in names}, folders)
-    kept = [each for each in value if os.path.basename(os.fspath(each).rstrip("/")) not in names]
-    return {n: p for n, p in given_files(kept, folders).items() if n not in names}
+    return given_files(value, folders, given) if names_files(value) else {}
