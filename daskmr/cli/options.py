@@ -159,6 +159,18 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
             rerun=True,
         ),
         add_option(
+            "--file sent", "[NAME=]PATH",
+            "Send this file or directory to the workers, where the script finds it by "
+            "`daskmr.file(NAME)`; can be repeated.",
+            multiple=True, rerun=True, shell_complete=complete_files,
+        ),
+        add_option(
+            "--py-files", "DIR|ZIP",
+            "Import modules from this folder or zip archive, too, and send them with the script; can be "
+            "repeated.",
+            multiple=True, rerun=True, shell_complete=complete_files,
+        ),
+        add_option(
             "--pass-env", "NAME",
             "Let the script read this environment variable on workers elsewhere too; its value is "
             "never written. Can be repeated.",
@@ -262,11 +274,13 @@ def repeated(
 
 
 def with_params(options: dict[str, Any]) -> dict[str, Any]:
-    """Replace the options for parameters by their values, as ``params``."""
+    """Replace the options for parameters and files by their values, as ``params`` and ``files``."""
     from daskmr.job.params.given import read_params
+    from daskmr.job.shipped.given import given_files
 
     words, path = options.pop("param"), options.pop("params_file")
-    return options | {"params": read_params(words, path)}
+    files = given_files(options.pop("sent"))
+    return options | {"params": read_params(words, path), "files": files}
 
 
 def script_of(

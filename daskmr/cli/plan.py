@@ -65,7 +65,7 @@ def plan(
 
         script, options = repeated(context, script, options)
         names = {"data_dir", "input_filter", "where", "date", "output", "inline"}
-        names |= {"aws_key", "aws_secret_key", "params", "pass_env"}
+        names |= {"aws_key", "aws_secret_key", "params", "files", "py_files", "pass_env"}
         limits = (options[name] for name in ("limit_files", "sample", "seed", "sample_by"))
         made = make_plan(
             script,

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from hashlib import sha256
 from itertools import chain
 from typing import Any, TypeVar, Unpack
 
@@ -29,12 +28,15 @@ from daskmr.job.params.declared import Parameter
 from daskmr.job.params.given import ParameterError
 from daskmr.job.process_errors import no_children
 from daskmr.job.script import InlineFunctions, Script, Source
+from daskmr.job.shipped.file import Files
+from daskmr.job.shipped.given import given_files
+from daskmr.job.shipped.places import Delivery
 from daskmr.job.tracebacks import short_repr
 from daskmr.text import shorten
 
 __all__ = [
     "CODE", "Job", "after", "chained", "describe_params", "describe_steps", "forget", "function_names",
-    "remember", "steps_in",
+    "remember", "steps_in", "with_files",
 ]  # fmt: skip
 
 _JOBS_KEPT = 32
@@ -96,7 +98,53 @@ class _HasFunctions:
         return self._loaded().sort_values
 
 
-class Job(_HasFunctions):
+class _HasSource(_HasFunctions):
+    """What a job is made of, which its source has."""
+
+    _source: Source
+    path: str | None
+    files: Mapping[str, str]
+
+    @property
+    def code(self) -> str | None:
+        """The text of a script that is in no file."""
+        is_code = self.path is not None and os.path.basename(self.path) == CODE
+        return self.files[CODE] if is_code else None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything that is shipped, in hex."""
+        return self._source.digest
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The values of the script's parameters, as plain data."""
+        self._loaded()
+        return self._source.params.given if isinstance(self._source, Script) else {}
+
+    @property
+    def declared_params(self) -> Mapping[str, Parameter]:
+        """The parameters that the script has declared."""
+        self._loaded()
+        return self._source.params.declared if isinstance(self._source, Script) else {}
+
+    @property
+    def shipped(self) -> Files:
+        """The files that are sent with the job."""
+        return self._source.shipped
+
+    @property
+    def py_files(self) -> tuple[str, ...]:
+        """The folders and archives where the modules of the script were searched, beside its own."""
+        return self._source.sources.py_files if isinstance(self._source, Script) else ()
+
+    @property
+    def data(self) -> Mapping[str, bytes]:
+        """The other shipped files of the script's packages, by name like `files`."""
+        return self._source.data
+
+
+class Job(_HasSource):
     """The functions of a job, with everything that they need to run in another process.
 
     It is created from functions that are defined inline, or by `load_job` from a script. Pickling
@@ -131,6 +179,9 @@ class Job(_HasFunctions):
         ``read(stream, dims)``, which yields keys and values, for input in a format of its own
     sort_values : bool or callable, optional
         Pass the values of each key to `reduce` in order: of the values, or of ``sort_values(value)``.
+    files : list of paths or dict, optional
+        Files and directories to send to the workers, where the functions find them by `daskmr.file`;
+        with a dict, by other names than their own.
 
     Raises
     ------
@@ -157,6 +208,7 @@ class Job(_HasFunctions):
         output_columns: Sequence[str] | None = None,
         read: Function | None = None,
         sort_values: Any = None,
+        files: Any = None,
         **hooks: Unpack[Hooks],
     ) -> None:
         rest = dict[str, Any](**hooks)
@@ -166,7 +218,9 @@ class Job(_HasFunctions):
         plain = Functions(map, combine, reduce, setup_reduce, read, sort_values=sort_values or None)
         functions = plain._replace(**given)  # type: ignore[misc]  # the old name is removed
         check_functions(functions, "The job")
-        self._take(InlineFunctions((*functions,)), functions)
+        shipped = Files(given_files(files))
+        (*shipped.settle({}),)
+        self._take(InlineFunctions((*functions,), shipped=shipped), functions)
         self._declared = Declared(
             columns=columns, input_columns=input_columns, output_columns=output_columns
         )
@@ -183,7 +237,7 @@ class Job(_HasFunctions):
         self._number, self._is_listed = 0, False  # the place in the `steps` of a script
         self._chain: tuple[Job, ...] = (self,)
         self.passed_over: Mapping[str, str] = {}
-        self._env_token = ""
+        self._delivery = Delivery()
         self._declared = Declared()
         self._declared_notes: tuple[str, ...] = ()
         self._output_names: Any = None  # of a step in the `steps` of a script
@@ -234,34 +288,6 @@ class Job(_HasFunctions):
         return self._output_names if self._is_listed else own
 
     @property
-    def code(self) -> str | None:
-        """The text of a script that is in no file."""
-        is_code = self.path is not None and os.path.basename(self.path) == CODE
-        return self.files[CODE] if is_code else None
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of everything that is shipped, in hex."""
-        return self._source.digest
-
-    @property
-    def params(self) -> Mapping[str, Any]:
-        """The values of the script's parameters, as plain data."""
-        self._loaded()
-        return self._source.params.given if isinstance(self._source, Script) else {}
-
-    @property
-    def declared_params(self) -> Mapping[str, Parameter]:
-        """The parameters that the script has declared."""
-        self._loaded()
-        return self._source.params.declared if isinstance(self._source, Script) else {}
-
-    @property
-    def data(self) -> Mapping[str, bytes]:
-        """The other shipped files of the script's packages, by name like `files`."""
-        return self._source.data
-
-    @property
     def notes(self) -> tuple[str, ...]:
         """Notes on files and functions of the scripts that are not used."""
         of_each = ((*notes_on(s, s.passed_over), *s._declared_notes) for s in self.scripts)
@@ -272,6 +298,10 @@ class Job(_HasFunctions):
         self._declared = declared_in(namespace)
         self._declared_notes = (*notes_on_declared(namespace),)
 
+    def add_notes(self, notes: Iterable[str]) -> None:
+        """Add notes to those on what the script declares."""
+        self._declared_notes += (*notes,)
+
     def hint(self, exc: BaseException) -> str:
         """Return advice on an exception that is caused by the location of the script's files, or ""."""
         return hint_for(self, exc)
@@ -280,11 +310,11 @@ class Job(_HasFunctions):
         """Check whether the `filename` in a traceback belongs to the user's code."""
         return filename in self.texts
 
-    def with_passed_env(self, token: str) -> Job:
-        """Return this job for workers that have environment variables for it, by their token."""
+    def delivered(self, delivery: Delivery) -> Job:
+        """Return this job for workers that get its environment variables and files as described."""
         job = _twin(self)
-        job._env_token = token
-        job._chain = (job, *(step.with_passed_env(token) for step in self._chain[1:]))
+        job._delivery = delivery
+        job._chain = (job, *(step.delivered(delivery) for step in self._chain[1:]))
         return job
 
     @contextmanager
@@ -337,10 +367,10 @@ class Job(_HasFunctions):
         source = self._source
         if isinstance(source, Script):
             script = source.packed()
-            return _restore_script, (script, self._number, self._env_token, source.before)
+            return _restore_script, (script, self._number, self._delivery, source.before)
         blob = source.pickled()
-        functions = blob, sha256(blob).hexdigest(), source.files
-        return _restore_functions, (*functions, self._env_token, source.before)
+        functions = blob, source.digest_of(blob), source.files, source.shipped
+        return _restore_functions, (*functions, self._delivery, source.before)
 
     def __repr__(self) -> str:
         return f"<Job {self.path or self.name}>"
@@ -375,6 +405,17 @@ def describe_params(job: Job) -> tuple[str, ...]:
     )
 
 
+def with_files(job: Job, given: Mapping[str, str]) -> Job:
+    """Return a job of functions from Python with more files, by name; that of a script unchanged."""
+    if not given or job.path is not None:
+        return job
+    more = _twin(job)
+    more._source = _twin(job._source)
+    more._source.shipped = Files({**job.shipped.given, **given})
+    (*more.shipped.settle({}),)
+    return more
+
+
 def _step(first: Job, number: int) -> Job:
     """Return another step of a script; it may not be loaded yet."""
     job = Job.of(first._source)
@@ -386,6 +427,11 @@ def _take_step(job: Job, namespace: Mapping[str, Any], steps: Sequence[Job]) -> 
     """Return the functions of this step of a script; the first one also gets the others."""
     own, job._is_listed = steps[job._number], True
     of_script, job._declared = job._declared, own._declared
+    if own.shipped.sent:
+        raise InputError(
+            f"{job.path}: step {job._number + 1} of `steps` has files of its own. All steps of a script "
+            f"share its files: write files = [...] at its top level."
+        )
     if job._number in (0, len(steps) - 1):  # a script's declarations are about input and output
         job._declared = own._declared.over(of_script)
     job._declared = job._declared._replace(sort_values=None)  # it is that of a step
@@ -404,7 +450,7 @@ def after(job: Job, before: Job) -> Job:
     if job.path is None or (job.path, job.digest) != (source.path, source.digest):
         source = _twin(job._source)
         source.before = before._source
-    job._source, job._chain, job._env_token = source, (job,), before._env_token
+    job._source, job._chain, job._delivery = source, (job,), before._delivery
     return job
 
 
@@ -455,27 +501,35 @@ def _memoised(key: tuple[Any, ...], make: Callable[[], Job]) -> Job:
     return job
 
 
-def _restore_script(packed: tuple[Any, ...], number: int, token: str, before: Source | None) -> Job:
-    path, digest = packed[1], packed[-1]
-    key = path, digest + token, *_lineage(before)
-    first = _restored(key, partial(Script, *packed), token, before)
+def _restore_script(
+    packed: tuple[Any, ...], number: int, delivery: Delivery, before: Source | None
+) -> Job:
+    path, digest = packed[1], packed[-2]
+    key = path, digest + "".join(delivery), *_lineage(before)
+    first = _restored(key, partial(Script, *packed), delivery, before)
     # All steps of a script share its modules.
     return _memoised((*key, number), lambda: _step(first, number)) if number else first
 
 
 def _restore_functions(
-    blob: bytes, digest: str, files: dict[str, str], token: str, before: Source | None
+    blob: bytes,
+    digest: str,
+    files: dict[str, str],
+    shipped: Files,
+    delivery: Delivery,
+    before: Source | None,
 ) -> Job:
-    make = partial(InlineFunctions, blob=blob, files=files)
-    return _restored((None, digest + token, *_lineage(before)), make, token, before)
+    make = partial(InlineFunctions, blob=blob, files=files, shipped=shipped)
+    key = None, digest + "".join(delivery), *_lineage(before)
+    return _restored(key, make, delivery, before)
 
 
 def _restored(
-    key: tuple[Any, ...], make: Callable[[], Source], token: str, before: Source | None
+    key: tuple[Any, ...], make: Callable[[], Source], delivery: Delivery, before: Source | None
 ) -> Job:
     def restore() -> Job:
         source = make()
-        source.env_token, source.before = token, before
+        source.delivery, source.before = delivery, before
         return Job.of(source)
 
     return _memoised(key, restore)
@@ -495,7 +549,7 @@ def remember(job: Job) -> Job:
 
 
 def forget(token: str) -> None:
-    """Forget the jobs of this process that were loaded with passed environment variables."""
+    """Forget the jobs of this process that were loaded with what a run has sent beside them."""
     with _JOBS_LOCK:
-        for key in [key for key, job in _JOBS.items() if job._source.env_token == token]:
+        for key in [key for key, job in _JOBS.items() if token in job._source.delivery]:
             del _JOBS[key]

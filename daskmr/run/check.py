@@ -73,12 +73,14 @@ def check_script(
     where: Any = (),
     date: Any = None,
     params: Mapping[str, Any] | None = None,
+    files: Any = None,
+    py_files: Iterable[str] = (),
     **options: Any,
 ) -> int:
     """Load a script, and try it on the first records of its input, if one is given.
 
     - `script`, `data_dir`, `input_filter`, `aws_key`, `aws_secret_key`, `on_listing`, `where`,
-      `date`, `params`, `**options`: as for `daskmr.mapreduce`.
+      `date`, `params`, `files`, `py_files`, `**options`: as for `daskmr.mapreduce`.
     - `say`: called as ``say(title, text)`` for each finding.
     - `limit_records`: the number of records to map.
     - `only`: paths of the files to read.
@@ -91,7 +93,7 @@ def check_script(
     config = sources.settled(load_config(**options))
 
     def try_script() -> int:
-        job = load_ported(script, say, params)
+        job = load_ported(script, say, params, files, py_files)
         form = choose_format(job, options, config, in_rows=True, data=sources.given)
         check = _Check(job, say, form)
         check.script()
@@ -171,6 +173,8 @@ class _Check(_Transcript):
         for script in job.scripts:
             file = os.path.basename(script.path or "")
             ported += find_ported(script.files, file) if file else []
+            for sent in script.shipped.sent.values():
+                self._say("files", sent.shown)
         for described in describe_params(job):
             self._say("params", described)
         self._columns()

@@ -173,6 +173,8 @@ def make_plan(
     date: Any = None,
     params: Mapping[str, Any] | None = None,
     pass_env: Iterable[str] = (),
+    files: Any = None,
+    py_files: Iterable[str] = (),
     **options: Any,
 ) -> Plan:
     """Plan what `daskmr.mapreduce` would do with the same arguments.
@@ -187,7 +189,7 @@ def make_plan(
     """
     request = check_request(
         script,
-        options,
+        {**options, "files": files, "py_files": py_files},
         choice=choice,
         data_dir=data_dir,
         input_filter=input_filter,
