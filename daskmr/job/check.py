@@ -238,12 +238,12 @@ def _check_function(name: str, function: Any, where: str) -> None:
 
 
 def _instead_of(name: str, function: Any) -> str:
-    """Return the code for a function of `daskmr.reducers` that is not used as it is meant, or ""."""
+    """Return the code for a reducer of `daskmr.reducers` that is not used as it is meant, or ""."""
     home = str(getattr(function, "__module__", ""))
     if name not in ("reduce", "combine") or not f"{home}.".startswith("daskmr.reducers."):
         return ""
     suffix = ".combine" if name == "combine" else ""
-    if isinstance(function, types.FunctionType):
+    if isinstance(function, type):
         return f"{function.__name__}(...){suffix}"
     reducer = getattr(function, "__self__", function)
     return "" if bool(suffix) == (reducer is not function) else f"{reducer!r}{suffix}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any
 
 from daskmr.job.tracebacks import short_repr
 
-__all__ = ["Partial", "Reducer", "chunks", "plain", "refuse"]
+__all__ = ["Partial", "Reducer", "plain", "refuse"]
 
 _CHUNK = 1 << 14  # values on disk that are held at a time
 
@@ -38,23 +38,16 @@ class Reducer:
     A reducer is picklable and has no state: it may serve any number of keys and threads. A script's
     own `reduce` may call it, too: ``total(key, values, context)``.
 
-    Examples
-    --------
-    >>> from daskmr import Job
-    >>> from daskmr.reducers import total
-    >>> def map(key, dims, value, context):
-    ...     context.write(key, len(value))
-    >>> job = Job(map=map, combine=total.combine, reduce=total)
+    - `name`: its name in `daskmr.reducers`.
+    - `args`: its settings, as 10 in ``top(10)``.
     """
 
-    name: ClassVar[str]  # that of the function in `daskmr.reducers`
+    name: str
+    args: tuple[Any, ...] = ()
 
     def __call__(self, key: Any, values: Sequence[Any], context: Any) -> None:
         """Write the result of `values`, of which some may be partial results of `combine`."""
-        state = self._gather(values)
-        if state is None:
-            raise TypeError(f"{self!r} was given no values.")
-        context.write(key, self._result(state))
+        context.write(key, self._result(self._gather(values)))
 
     def combine(self, key: Any, values: Sequence[Any], context: Any) -> None:
         """Replace `values` by one partial result."""
@@ -62,56 +55,60 @@ class Reducer:
 
     def _gather(self, values: Sequence[Any]) -> Any:
         """Return the partial result of values, in one pass."""
-        state = None
-        for chunk in chunks(values):
-            kinds = {*map(type, chunk)}
-            if Partial in kinds:
-                kinds.discard(Partial)
-                for part in chunk:
-                    if type(part) is Partial:
-                        state = part_state(part, repr(self), state, self._merged)
-                chunk = [value for value in chunk if type(value) is not Partial]
+        state = self._empty()
+        for chunk, kinds, states in self._chunks(values):
             if chunk:
-                state = self._merged(state, self._taken(chunk, kinds))
+                states.append(self._taken(chunk, kinds))
+            for more in states:
+                state = self._merged(state, more)
         return state
+
+    def _chunks(self, values: Sequence[Any]) -> Iterator[tuple[list[Any], set[type], list[Any]]]:
+        """Yield some values at a time, with their types, and the states of partial results."""
+        iterator = iter(values)
+        while chunk := values if type(values) is list else [*islice(iterator, _CHUNK)]:
+            kinds = {*map(type, chunk)}
+            states = []
+            if Partial in kinds:
+                states = [self._state_of(part) for part in chunk if type(part) is Partial]
+                chunk = [value for value in chunk if type(value) is not Partial]
+                kinds.discard(Partial)
+            yield chunk, kinds, states
+            if type(values) is list:
+                return
+
+    def _state_of(self, part: Partial) -> Any:
+        """Return the state of a part; raise TypeError if another reducer made it."""
+        if part.of != repr(self):
+            raise TypeError(
+                f"{self!r} was given a partial result of {part.of}. A job combines as it reduces: write "
+                f"`reduce = {self!r}` and `combine = reduce.combine`."
+            )
+        return part.state
+
+    def _empty(self) -> Any:
+        """Return the partial result of no values, as a new object."""
+        raise NotImplementedError
 
     def _taken(self, values: list[Any], kinds: set[type]) -> Any:
         """Return the partial result of `values`, which have the types `kinds`."""
         raise NotImplementedError
 
     def _merged(self, state: Any, more: Any) -> Any:
-        """Return the partial result of both; `state` may be ``None``. May change neither."""
-        raise NotImplementedError
+        """Return the partial result of both; may change `state`, but not `more`."""
+        return state + more
 
     def _result(self, state: Any) -> Any:
-        raise NotImplementedError
+        return state
+
+    def _no_values(self) -> TypeError:
+        return TypeError(f"{self!r} was given no values.")
 
     def __repr__(self) -> str:
-        return self.name
+        return self.name + (f"({', '.join(map(repr, self.args))})" if self.args else "")
 
     def __reduce__(self) -> Any:
-        return self.name  # by reference
-
-
-def part_state(part: Partial, of: str, state: Any, merge: Any) -> Any:
-    """Merge the state of a part into `state`; raise TypeError if another reducer made the part."""
-    if part.of != of:
-        raise TypeError(
-            f"{of} was given a partial result of {part.of}. A job combines as it reduces: write "
-            f"`reduce = {of}` and `combine = reduce.combine`."
-        )
-    return merge(state, part.state)
-
-
-def chunks(values: Sequence[Any]) -> Iterable[list[Any]]:
-    """Return lists of the values: one of all if they are in memory."""
-    return (values,) if type(values) is list else _pages(values)
-
-
-def _pages(values: Iterable[Any]) -> Iterator[list[Any]]:
-    iterator = iter(values)
-    while page := list(islice(iterator, _CHUNK)):
-        yield page
+        return (type(self), self.args) if self.args else self.name  # by reference
 
 
 def plain(values: list[Any], kinds: set[type]) -> list[Any]:

@@ -11,8 +11,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from daskmr.job.tracebacks import short_repr
-from daskmr.reducers.base import Partial, Reducer, chunks, part_state, plain, refuse
+from daskmr.reducers.base import Reducer, plain, refuse
 
 __all__ = ["distinct"]
 
@@ -33,26 +32,15 @@ class _Distinct(Reducer):
 
     Writes an `int`. It is exact up to 10,000 different values of a key. Beyond, it is an estimate by
     HyperLogLog, with a standard error of 0.81 %, that takes 16 KiB and depends only on the set of
-    values. The estimate needs ``pip install 'daskmr[distinct]'`` where the job runs.
-
-    Raises
-    ------
-    TypeError
-        For a value of another type.
-    ImportError
-        Beyond the limit, if the library is not installed.
-
-    Examples
-    --------
-    >>> from daskmr.reducers import distinct
-    >>> reduce = distinct
-    >>> reduce = distinct.up_to(1_000_000)  # exact for as many
+    values. The estimate needs ``pip install 'daskmr[distinct]'``, or raises ImportError.
     """
 
     name = "distinct"
 
     def __init__(self, limit: int = _LIMIT) -> None:
         self.limit = limit
+        if limit != _LIMIT:
+            self.name, self.args = "distinct.up_to", (limit,)
 
     def up_to(self, limit: int) -> Reducer:
         """Return a reducer that is exact up to `limit` different values of a key.
@@ -68,18 +56,13 @@ class _Distinct(Reducer):
     def _gather(self, values: Sequence[Any]) -> tuple[Any, ...] | bytes:
         seen: set[Any] = set()
         estimate: _Estimate | None = None
-        for chunk in chunks(values):
-            raw, parts = chunk, []
-            if Partial in map(type, chunk):
-                parts = [each for each in chunk if type(each) is Partial]
-                raw = [each for each in chunk if type(each) is not Partial]
-            states = [part_state(each, repr(self), None, lambda _, state: state) for each in parts]
-            for state in (raw, *states):
+        for chunk, _, states in self._chunks(values):
+            for state in (chunk, *states):
                 if isinstance(state, bytes):
                     estimate = estimate or _Estimate()
                     estimate.add_sketch(state)
                     continue
-                seen.update(self._different(state))
+                seen |= self._different(state)
                 if len(seen) > self.limit:
                     estimate = estimate or _Estimate()
                     estimate.add(seen)
@@ -91,41 +74,28 @@ class _Distinct(Reducer):
 
     def _different(self, values: Iterable[Any]) -> set[Any]:
         """Return the values without repetitions, and with one object for all NaNs."""
-        try:
+        with suppress(TypeError):  # for a value that is not hashable
             found = {*values}
             if _PLAIN.issuperset(map(type, found)):
                 return found
-            return {*map(_canonical, found)}
-        except TypeError:
-            for value in values:
-                try:
-                    _canonical(value)
-                except TypeError:
-                    advice = "Write a tuple of its parts, or of sorted(...) of a set."
-                    takes = "numbers, text, bytes, dates and tuples of those"
-                    raise refuse(self, takes, value, advice) from None
-            raise
+            values = found
+        return {*map(self._canonical, values)}
+
+    def _canonical(self, value: Any) -> Any:
+        """Return a value, with one object for all NaNs; raise TypeError for another type."""
+        if type(value) is tuple:
+            return tuple(map(self._canonical, value))
+        (value,) = plain([value], {type(value)})
+        if not isinstance(value, _ATOMS):
+            takes = "numbers, text, bytes, dates and tuples of those"
+            advice = "Write a tuple of its parts, or of sorted(...) of a set."
+            raise refuse(self, takes, value, advice)
+        return value if value == value else math.nan
 
     def _result(self, state: tuple[Any, ...] | bytes) -> int:
-        if isinstance(state, bytes):
-            return max(self.limit + 1, _Estimate(state).number())
-        return len(state)
-
-    def __repr__(self) -> str:
-        return self.name if self.limit == _LIMIT else f"distinct.up_to({self.limit})"
-
-    def __reduce__(self) -> Any:
-        return _Distinct, (self.limit,)
-
-
-def _canonical(value: Any) -> Any:
-    """Return one object for all NaNs; raise TypeError for a value of another type."""
-    if type(value) is tuple:
-        return tuple(map(_canonical, value))
-    (value,) = plain([value], {type(value)})
-    if not isinstance(value, _ATOMS):
-        raise TypeError(short_repr(value))
-    return value if value == value else math.nan
+        if isinstance(state, tuple):
+            return len(state)
+        return max(self.limit + 1, _Estimate(state).number())
 
 
 class _Estimate:
@@ -165,12 +135,8 @@ class _Estimate:
 
 def _text(value: Any) -> str:
     """Return a text that is the same for equal values only, in every process."""
-    if isinstance(value, str):
-        return (
-            f"s{value}" if value.isascii() else f"u{value.encode('utf-8', 'surrogatepass').hex()}"
-        )
-    if isinstance(value, bytes):
-        return f"b{value.hex()}"
+    if isinstance(value, str | bytes):
+        return ascii(value[:])  # a subclass may have another one
     if isinstance(value, tuple):
         texts = [*map(_text, value)]
         return "".join(["t", *(f"{len(text)}:{text}" for text in texts)])

@@ -7,7 +7,7 @@ import math
 import numbers
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from itertools import accumulate, pairwise
@@ -21,88 +21,95 @@ __all__ = ["collect", "histogram", "quantiles"]
 
 _DECIMALS = decimal.Context(prec=28, traps=[])
 _NUMBERS = frozenset((int, float, bool, Fraction))
+_Counts = tuple[Counter[Any], Counter[Any]]
+"""How often each number occurs, and each decimal."""
 
 
-class _Quantiles(Reducer):
+class quantiles(Reducer):
+    """Find quantiles: the median is ``quantiles(0.5)``.
+
+    They are exact: between two values, they are interpolated linearly, as NumPy, pandas and Spark's
+    ``percentile`` do. Writes a `float`, of decimals a `Decimal` of 28 digits; for several probabilities
+    a dict such as ``{"p50": 3.0, "p99": 7.5}``. NaN among the values gives NaN.
+
+    Memory grows with the *different* values of a key, by about 100 bytes each.
+    """
+
     name = "quantiles"
 
-    def __init__(self, probabilities: tuple[float, ...]) -> None:
-        self.probabilities = probabilities
+    def __init__(self, *probabilities: float) -> None:
+        is_fit = all(type(each) in (int, float) and 0 <= each <= 1 for each in probabilities)
+        if not probabilities or not is_fit or len({*probabilities}) < len(probabilities):
+            given = ", ".join(f"{each!r:.40}" for each in probabilities) or "nothing"
+            raise ValueError(
+                "quantiles takes different probabilities from 0 to 1, as in `reduce = quantiles(0.5, 0.99)`, "
+                f"not {given:.200}."
+            )
+        self.args = probabilities
         # Of the decimal text, so that 0.07 of 101 values is exactly the seventh.
         self._places = [Fraction(repr(each)) for each in probabilities]
         self._names = [f"p{float(100 * place):g}" for place in self._places]
 
     def __call__(self, key: Any, values: Sequence[Any], context: Any) -> None:
-        if type(values) is list and _NUMBERS.issuperset(map(type, values)) and values:
-            if any(map(ne, values, values)):
-                found = [math.nan] * len(self._places)
-            else:
-                found = self._found(sorted(values).__getitem__, len(values))
+        if type(values) is list and values and _NUMBERS.issuperset(map(type, values)):
+            context.write(key, self._of(values))  # faster than counting
         else:
-            found = self._counted(self._gather(values))
-        context.write(
-            key, found[0] if len(found) == 1 else dict(zip(self._names, found, strict=True))
-        )
+            super().__call__(key, values, context)
 
     def combine(self, key: Any, values: Sequence[Any], context: Any) -> None:
         """Count equal values, unless most of them are different."""
-        counts, _ = state = self._gather(values)
-        if 2 * len(counts) <= len(values) or any(type(value) is Partial for value in values):
+        state = self._gather(values)
+        if 2 * sum(map(len, state)) <= len(values) or Partial in map(type, values):
             context.write(key, Partial(repr(self), state))
 
-    def _taken(self, values: list[Any], kinds: set[type]) -> tuple[Counter[Any], bool]:
+    def _empty(self) -> _Counts:
+        return Counter(), Counter()
+
+    def _taken(self, values: list[Any], kinds: set[type]) -> _Counts:
         if kinds <= _NUMBERS:
-            return Counter(values), False
-        values = plain(values, kinds)
-        decimals = [isinstance(value, Decimal) for value in values]
-        for value in values:
+            return Counter(values), Counter()
+        counts = self._empty()
+        for value in plain(values, kinds):
             if not isinstance(value, numbers.Real | Decimal):
                 raise refuse(self, "numbers", value)
-        if any(decimals) and not all(decimals):
-            raise self._mixed(values[decimals.index(True)])
-        return Counter(values), any(decimals)
+            counts[isinstance(value, Decimal)][value] += 1
+        return counts
 
-    def _mixed(self, value: Any) -> TypeError:
-        return refuse(self, "decimals or other numbers, not both", value)
+    def _merged(self, state: _Counts, more: _Counts) -> _Counts:
+        for mine, others in zip(state, more, strict=True):
+            mine.update(others)
+        return state
 
-    def _merged(self, state: Any, more: tuple[Counter[Any], bool]) -> tuple[Counter[Any], bool]:
-        if state is None:
-            return more
-        counts, decimals = state
-        if decimals != more[1]:
-            raise self._mixed(next(iter(state[0] if decimals else more[0])))
-        for value, count in more[0].items():
-            counts[value] += count
-        return counts, decimals
+    def _result(self, state: _Counts) -> Any:
+        numbers, decimals = state
+        if numbers and decimals:
+            raise refuse(self, "decimals or other numbers, not both", next(iter(decimals)))
+        counts = numbers or decimals
+        if not counts:
+            raise self._no_values()
+        return self._of(counts, counts)
 
-    def _counted(self, state: tuple[Counter[Any], bool] | None) -> list[Any]:
-        if state is None:
-            raise TypeError(f"{self!r} was given no values.")
-        counts, decimals = state
-        if any(map(ne, counts, counts)):
-            return [Decimal("NaN") if decimals else math.nan] * len(self._places)
-        ordered = sorted(counts)
-        ends = [*accumulate(map(counts.__getitem__, ordered))]
-        return self._found(lambda index: ordered[bisect_right(ends, index)], ends[-1])
+    def _of(self, values: Collection[Any], counts: Counter[Any] | None = None) -> Any:
+        """Return the quantiles of numbers, of which each occurs once, or as often as in `counts`."""
+        if any(map(ne, values, values)):
+            is_decimal = isinstance(next(iter(values)), Decimal)
+            found = [Decimal("NaN") if is_decimal else math.nan] * len(self._places)
+        else:
+            ordered = sorted(values)
+            ends: Sequence[int] = range(1, len(ordered) + 1)  # the places that each fills
+            if counts:
+                ends = [*accumulate(map(counts.__getitem__, ordered))]
+            found = [_quantile(ordered, ends, place) for place in self._places]
+        return found[0] if len(found) == 1 else dict(zip(self._names, found, strict=True))
 
-    def _found(self, value_at: Callable[[int], Any], number: int) -> list[Any]:
-        """Return the quantiles of `number` values, from the lowest one, at 0, on."""
-        found = []
-        for place in self._places:
-            index, rest = divmod(place.numerator * (number - 1), place.denominator)
-            low = _as_result(value_at(index))
-            if rest:
-                low = _between(
-                    low, _as_result(value_at(index + 1)), Fraction(rest, place.denominator)
-                )
-            found.append(low)
-        return found
 
-    def __repr__(self) -> str:
-        return f"quantiles({', '.join(map(repr, self.probabilities))})"
-
-    def __reduce__(self) -> Any:
-        return quantiles, self.probabilities
+def _quantile(ordered: Sequence[Any], ends: Sequence[int], place: Fraction) -> Any:
+    index, rest = divmod(place.numerator * (ends[-1] - 1), place.denominator)
+    low = _as_result(ordered[bisect_right(ends, index)])
+    if not rest:
+        return low
+    high = _as_result(ordered[bisect_right(ends, index + 1)])
+    return _between(low, high, Fraction(rest, place.denominator))
 
 
 def _as_result(value: Any) -> Any:
@@ -126,134 +133,62 @@ def _between(low: Any, high: Any, share: Fraction) -> Any:
     if low == high:
         return low
     if isinstance(low, Decimal):
-        step = _DECIMALS.multiply(
-            _DECIMALS.subtract(high, low),
-            _DECIMALS.divide(Decimal(share.numerator), Decimal(share.denominator)),
-        )
-        return _tidy(_DECIMALS.add(low, step))
+        with decimal.localcontext(_DECIMALS):
+            return _tidy(low + (high - low) * share.numerator / share.denominator)
     width = high - low
     if math.isinf(width) and math.isfinite(low) and math.isfinite(high):
         return float(Fraction(low) + (Fraction(high) - Fraction(low)) * share)
     return min(low + width * float(share), high) if math.isfinite(width) else low + high
 
 
-def quantiles(*probabilities: float) -> Reducer:
-    """Return a reducer that finds quantiles: the median is ``quantiles(0.5)``.
+class histogram(Reducer):
+    """Count the values between edges: ``histogram([0, 10, 100])``, or ``histogram(range(0, 100, 10))``.
 
-    They are exact: between two values, they are interpolated linearly, as NumPy, pandas and Spark's
-    ``percentile`` do. With one probability, the result is a `float`; with several, a dict such as
-    ``{"p50": 3.0, "p99": 7.5}``, so a column for each. Decimals give a `Decimal` of 28 digits. NaN
-    among the values gives NaN.
-
-    Equal values are counted together, so memory grows with the *different* values of a key, by about
-    100 bytes each. Round values in `map` if there are too many.
-
-    Parameters
-    ----------
-    *probabilities : float
-        At least one, each from 0 to 1.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If there are no such probabilities; and, in a run, for a value that is no real number.
-
-    Examples
-    --------
-    >>> from daskmr.reducers import quantiles
-    >>> reduce = quantiles(0.5, 0.99)
-    >>> combine = reduce.combine
+    Edges are numbers, text or dates in ascending order. A bin includes its lower edge. The first and the
+    last one are open, so that every value is counted; one that does not compare with the edges, such as
+    NaN, raises TypeError. Writes a dict such as ``{"..0": 0, "0..10": 3, "10..100": 1, "100..": 0}``.
     """
-    if not probabilities or not all(type(each) in (int, float) for each in probabilities):
-        raise TypeError(
-            "quantiles takes probabilities from 0 to 1, as in `reduce = quantiles(0.5, 0.99)`, not "
-            f"{', '.join(f'{each!r:.40}' for each in probabilities[:3]) or 'nothing'}."
-        )
-    if not all(0 <= each <= 1 for each in probabilities):
-        raise ValueError(f"quantiles takes probabilities from 0 to 1, not {max(probabilities)}.")
-    if len({*probabilities}) < len(probabilities):
-        raise ValueError(
-            f"quantiles was given {max(probabilities, key=probabilities.count)} twice."
-        )
-    return _Quantiles(probabilities)
 
-
-class _Histogram(Reducer):
     name = "histogram"
 
-    def __init__(self, edges: tuple[Any, ...]) -> None:
-        self.edges = edges
-        between = [f"{low}..{high}" for low, high in pairwise(edges)]
-        self._names = [f"..{edges[0]}", *between, f"{edges[-1]}.."]
+    def __init__(self, edges: Iterable[Any]) -> None:
+        chosen = [*edges] if isinstance(edges, Iterable) and not isinstance(edges, str) else []
+        chosen = plain(chosen, {*map(type, chosen)})
+        is_ascending = all(low < high for low, high in pairwise(chosen))
+        if not chosen or not is_ascending or chosen[0] != chosen[0]:
+            raise ValueError(
+                f"histogram takes edges in ascending order, as in histogram([0, 10]), not {edges!r:.80}."
+            )
+        self.args, self._edges = (chosen,), chosen
+        between = [f"{low}..{high}" for low, high in pairwise(chosen)]
+        self._names = [f"..{chosen[0]}", *between, f"{chosen[-1]}.."]
 
-    def _taken(self, values: list[Any], kinds: set[type]) -> tuple[int, ...]:
+    def _empty(self) -> Counter[str]:
+        return Counter()
+
+    def _taken(self, values: list[Any], kinds: set[type]) -> Counter[str]:
         try:
             ordered = sorted(values)
             if any(map(ne, values, values)):
                 raise TypeError
-            ends = [bisect_left(ordered, edge) for edge in self.edges]
+            ends = [bisect_left(ordered, edge) for edge in self._edges]
         except (TypeError, ArithmeticError):
-            raise self._misfit(values) from None
-        return tuple(high - low for low, high in pairwise([0, *ends, len(values)]))
-
-    def _misfit(self, values: list[Any]) -> TypeError:
-        for value in values:
-            try:
-                bisect_right(self.edges, value)
-            except (TypeError, ArithmeticError):
-                break
-            if value != value:
-                break
-        return refuse(self, "values that compare with its edges", value)
-
-    def _merged(self, state: tuple[int, ...] | None, more: tuple[int, ...]) -> tuple[int, ...]:
-        return more if state is None else tuple(map(int.__add__, state, more))
-
-    def _result(self, state: tuple[int, ...]) -> dict[str, int]:
-        return dict(zip(self._names, state, strict=True))
-
-    def __repr__(self) -> str:
-        return f"histogram([{', '.join(map(repr, self.edges))}])"
-
-    def __reduce__(self) -> Any:
-        return histogram, (self.edges,)
-
-
-def histogram(edges: Iterable[Any]) -> Reducer:
-    """Return a reducer that counts the values between edges.
-
-    ``histogram([0, 10, 100])`` has four bins: below 0, from 0 to below 10, from 10 to below 100, and
-    from 100 on, so that no value is left out. The result is a dict from each bin to its count, such as
-    ``{"..0": 0, "0..10": 3, "10..100": 1, "100..": 0}``, so a column for each.
-
-    Parameters
-    ----------
-    edges : iterable
-        Numbers in ascending order, such as ``range(0, 100, 10)``; or text, or dates.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `edges` is empty or not in ascending order; and, in a run, for NaN or a value that does not
-        compare with them.
-
-    Examples
-    --------
-    >>> from daskmr.reducers import histogram
-    >>> reduce = histogram([0, 10, 100])
-    >>> combine = reduce.combine
-    """
-    if isinstance(edges, str) or not isinstance(edges, Iterable):
-        raise TypeError(
-            f"histogram takes a list of edges, as in histogram([0, 10]), not {edges!r:.80}."
+            misfit = next(filter(self._is_misfit, values))
+            raise refuse(self, "values that compare with its edges", misfit) from None
+        bounds = pairwise([0, *ends, len(values)])
+        return Counter(
+            {name: high - low for name, (low, high) in zip(self._names, bounds, strict=True)}
         )
-    chosen = tuple(edges)
-    chosen = tuple(plain([*chosen], {*map(type, chosen)}))
-    if not chosen or not all(low < high for low, high in pairwise(chosen)):
-        raise ValueError(f"histogram takes edges in ascending order, not {chosen!r:.80}.")
-    if chosen[0] != chosen[0]:
-        raise ValueError("histogram takes edges in ascending order, not NaN.")
-    return _Histogram(chosen)
+
+    def _is_misfit(self, value: Any) -> bool:
+        try:
+            bisect_right(self._edges, value)
+            return bool(value != value)
+        except (TypeError, ArithmeticError):
+            return True
+
+    def _result(self, state: Counter[str]) -> dict[str, int]:
+        return {name: state[name] for name in self._names}
 
 
 class _Collect(Reducer):
@@ -268,7 +203,7 @@ class _Collect(Reducer):
     def __call__(self, key: Any, values: Sequence[Any], context: Any) -> None:
         found = [*values]
         if Partial in map(type, found):
-            self._gather(found)  # raises, because another reducer made it
+            [*self._chunks(found)]  # raises, because another reducer made it
         # A list is a row with a cell for each element.
         in_columns = isinstance(getattr(context.write, "__self__", None), RowContext)
         context.write(key, [found] if in_columns else found)

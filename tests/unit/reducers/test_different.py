@@ -60,7 +60,6 @@ def test_a_sketch_does_not_depend_on_the_process() -> None:
 
 
 def test_exact_up_to_the_limit_and_then_close() -> None:
-    pytest.importorskip("datasketches")
     assert reduced(distinct, [*range(LIMIT)]) == [LIMIT]
     for number in (LIMIT + 1, 50_000, 200_000):
         (found,) = reduced(distinct, [f"user {n}" for n in range(number)])
@@ -70,7 +69,6 @@ def test_exact_up_to_the_limit_and_then_close() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_an_estimate_is_the_same_in_any_grouping(seed: int) -> None:
-    pytest.importorskip("datasketches")
     values = [n % 15_000 for n in range(20_000)]
     same_in_any_grouping(distinct, values, Random(seed), True)
 

@@ -78,6 +78,13 @@ def test_quantiles_of_extremes() -> None:
     assert str(reduced(quantiles(0.25), [Decimal(1), Decimal("2.5")])[0]) == "1.375"
 
 
+@pytest.mark.parametrize("reducer", [quantiles(0.5), histogram([0, 2])])
+def test_partial_results_stay_as_they_are(reducer: Any) -> None:
+    """A `reduce` may call reducers several times with the same values."""
+    parts = [*combined(reducer, [1] * 4), *combined(reducer, [3] * 6)]
+    assert reduced(reducer, parts) == reduced(reducer, parts)
+
+
 def test_quantiles_combine_only_where_values_repeat() -> None:
     different = [*range(50)]
     assert combined(quantiles(0.5), different) is not different

@@ -154,7 +154,9 @@ def test_no_values() -> None:
 def test_what_combine_writes_is_plain_where_that_is_exact() -> None:
     assert combined(total, [1, 2]) == [3]
     assert combined(total, [0.5, 0.25]) == [0.75]
-    assert type(combined(total, [0.1, 0.2])[0]).__name__ == "Partial"
+    for values in ([0.1, 0.2], [1e308, 1e308]):
+        assert type(combined(total, values)[0]).__name__ == "Partial"
+    assert reduced(total, [*combined(total, [1e308, 1e308]), -1e308]) == [1e308]
 
 
 def test_integers_beyond_floats_may_be_mixed_with_floats() -> None:
