@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from daskmr.job.job import Job
     from daskmr.job.params.declared import param
     from daskmr.job.pluck import pluck
+    from daskmr.job.shipped.file import file
     from daskmr.run.mapreduce import mapreduce
     from daskmr.run.result import Result
 
 __all__ = [
     "BadRecord", "DaskMRError", "InputError", "Job", "JobError", "NothingMatchedError", "Result", "__version__",
-    "mapreduce", "param", "pluck", "write_report",
+    "file", "mapreduce", "param", "pluck", "write_report",
 ]  # fmt: skip
 
 
@@ -36,6 +37,7 @@ def __getattr__(name: str) -> Any:
         "BadRecord": "data.readers.records",
         "Job": "job.job",
         "Result": "run.result",
+        "file": "job.shipped.file",
         "mapreduce": "run.mapreduce",
         "param": "job.params.declared",
         "pluck": "job.pluck",

@@ -30,6 +30,7 @@ class TaskSpan(Counted):
     - `start`, `end`: seconds since the epoch, by the clock of the worker.
     - `counts`: the counts of the task; each figure is also an attribute of the task.
     - `memory`: most bytes that its process was seen to use.
+    - `step`: the number of the step of the job that it is a task of.
     """
 
     phase: str
@@ -39,6 +40,7 @@ class TaskSpan(Counted):
     end: float
     counts: Counts = field(default=NO_COUNTS, hash=False)
     memory: int = 0
+    step: int = 1
 
 
 class StepFigures(NamedTuple):
@@ -145,6 +147,7 @@ class History:
     - `tasks`: the tasks with results, those of map first.
     - `looks`: snapshots in order of time; thinned out if there are many.
     - `hot_keys`: the hottest keys, the hottest first.
+    - `step`: the number of the last step of the job that has begun.
     """
 
     started: float
@@ -152,3 +155,4 @@ class History:
     tasks: tuple[TaskSpan, ...] = ()
     looks: tuple[Look, ...] = ()
     hot_keys: tuple[HotKey, ...] = ()
+    step: int = 1

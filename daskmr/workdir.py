@@ -25,7 +25,9 @@ NOTHING_REPLACED = "this run has replaced no output"
 _LOCK = "lock"
 _RUN = re.compile(r"run-[0-9a-f]{12}")
 _NEW = re.compile(r"\.new-[0-9a-f]{12}")
-_CONTENTS = frozenset((_LOCK, "marks", "live", "segments", "parts", "stdin", "dask-scratch-space"))
+_CONTENTS = frozenset(
+    (_LOCK, "marks", "live", "segments", "parts", "files", "stdin", "dask-scratch-space")
+)
 _REMOVE_SECONDS = 1.0
 _NEW_IS_STALE_AFTER = 3600.0  # seconds; making a folder takes milliseconds
 

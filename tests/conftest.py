@@ -20,6 +20,8 @@ from support.store_server import CREDENTIALS, Bucket, StoreServer
 
 from daskmr.store.store import Store, parse_source
 
+collect_ignore = ["support/analyses"]  # scripts, which are not modules
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compile the package, once, for the hundreds of processes that the tests start.

@@ -68,7 +68,7 @@ def check(
             say(stdout, f"{line.rstrip()}\n")
 
     names = {"data_dir", "input_filter", "where", "date", "limit_records", "only"}
-    names |= {"aws_key", "aws_secret_key", "params"}
+    names |= {"aws_key", "aws_secret_key", "params", "files", "py_files"}
     options = with_params(options)
     given = {name: options[name] for name in options.keys() & (names | SETTINGS.keys())}
     does = "check loads the script, lists the input and maps its first records"

@@ -87,7 +87,8 @@ def exit_codes(
         _fail(f"{error}{hints}", details, error.exit_code, as_json)
     except (Interrupted, KeyboardInterrupt) as error:
         code = error.exit_code if isinstance(error, Interrupted) else 130
-        _fail("Interrupted; nothing was written.", "", code, as_json)
+        written = " but ".join(["nothing was written", *getattr(error, "__notes__", [])[:1]])
+        _fail(f"Interrupted; {written}.", "", code, as_json)
     except RuntimeError as error:  # Python 3.11 wraps exceptions raised while a class is created
         if not isinstance(error.__cause__, Interrupted):
             raise

@@ -93,6 +93,7 @@ def reduce(key, values, context):
 # Also optional:
 #
 # LEAST = daskmr.param("least", 5)          a parameter, which --param least=10 sets
+# files = ["lookup.tsv"]                    sent to the workers; daskmr.file("lookup.tsv") is its path there
 # reduce = total                            ready-made: from daskmr.reducers import total
 # sort_values = True                        reduce gets the values of each key in order
 # context.write_to("rare", key, value)      in reduce: writes to another output, OUTPUT.rare

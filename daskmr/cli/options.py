@@ -143,7 +143,7 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
         add_option("--seed", "N", "Random seed for sampling.", default=0, show_default=True),
         add_option(
             "--from earlier", "FILE",
-            "Repeat the run of this `OUTPUT.meta.json`; options given explicitly take precedence.",
+            "Repeat the run of this output, or `OUTPUT.meta.json`; options given explicitly take precedence.",
             rerun=True,
         ),
     ],
@@ -158,6 +158,18 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
             "--params params_file", "FILE",
             "Set the parameters in a JSON, YAML or TOML file; `--param` takes precedence.",
             rerun=True,
+        ),
+        add_option(
+            "--file sent", "[NAME=]PATH",
+            "Send this file or directory to the workers, where the script finds it by "
+            "`daskmr.file(NAME)`; can be repeated.",
+            multiple=True, rerun=True, shell_complete=complete_files,
+        ),
+        add_option(
+            "--py-files", "DIR|ZIP",
+            "Import modules from this folder or zip archive, too, and send them with the script; can be "
+            "repeated.",
+            multiple=True, rerun=True, shell_complete=complete_files,
         ),
         add_option(
             "--pass-env", "NAME",
@@ -263,11 +275,13 @@ def repeated(
 
 
 def with_params(options: dict[str, Any]) -> dict[str, Any]:
-    """Replace the options for parameters by their values, as ``params``."""
+    """Replace the options for parameters and files by their values, as ``params`` and ``files``."""
     from daskmr.job.params.given import read_params
+    from daskmr.job.shipped.given import given_files
 
     words, path = options.pop("param"), options.pop("params_file")
-    return options | {"params": read_params(words, path)}
+    files = given_files(options.pop("sent"))
+    return options | {"params": read_params(words, path), "files": files}
 
 
 def script_of(

@@ -65,7 +65,7 @@ def plan(
 
         script, options = repeated(context, script, options)
         names = {"data_dir", "input_filter", "where", "date", "output", "inline"}
-        names |= {"aws_key", "aws_secret_key", "params", "pass_env"}
+        names |= {"aws_key", "aws_secret_key", "params", "files", "py_files", "pass_env"}
         limits = (options[name] for name in ("limit_files", "sample", "seed", "sample_by"))
         made = make_plan(
             script,
@@ -182,8 +182,9 @@ def _work(plan: Plan) -> _Rows:
         f"median {format_bytes(cut.bytes_median)}",
     )
     yield "", f"largest file: {format_bytes(cut.largest_file_bytes)}, {cut.largest_file}"
-    for number, step in enumerate(plan.steps):
-        yield "" if number else "steps", step
+    for title, lines in (("params", plan.params), ("steps", plan.steps)):
+        for number, line in enumerate(lines):
+            yield "" if number else title, line
     if reducing is None:
         writes = "the pairs for step 2" if plan.steps else "the output"
         whose = "step 1" if plan.steps else "the job"

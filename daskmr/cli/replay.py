@@ -50,7 +50,8 @@ def replay(
     """
     from daskmr.tasks.guard import in_thread
 
-    params = with_params(options)["params"]
+    options = with_params(options)
+    own = options["params"], options["files"], options["py_files"]
     with announced("replay loads the script and maps the records") as ticker:
 
         def show(text: str) -> None:
@@ -58,7 +59,7 @@ def replay(
                 say(stdout, printable(text) + "\n")
 
         total = in_thread(
-            lambda: _replay(file, script, one_layout(layout, schema), params, debug, show)
+            lambda: _replay(file, script, one_layout(layout, schema), own, debug, show)
         )
     click.echo(f"all {total:,} records pass now", file=sys.stderr)
 
@@ -67,13 +68,13 @@ def _replay(
     path: str,
     script: str | None,
     layout: str | None,
-    params: dict[str, Any],
+    own: tuple[Any, ...],
     debug: bool,
     show: Callable[[str], None],
 ) -> int:
     from daskmr.run.replay import open_replay
 
-    opened = open_replay(path, script, layout, params)
+    opened = open_replay(path, script, layout, *own)
     passed, counts, examples = 0, Counter[str](), defaultdict[str, list[str]](list)
     for outcome in opened.run():
         passed += outcome.passes

@@ -57,7 +57,7 @@ class EnvPlugin(WorkerPlugin):  # type: ignore[misc]
 def passed_env(client: Client, names: Sequence[str]) -> Iterator[str]:
     """Pass variables of this process to all workers of `client` for the duration of the block.
 
-    Yields a token for `daskmr.job.job.Job.with_passed_env`.
+    Yields a token for `daskmr.job.shipped.places.Delivery`.
     """
     token = secrets.token_hex(8)
     name = f"daskmr-env-{token}"

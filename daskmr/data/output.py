@@ -368,7 +368,8 @@ def is_stream(target: str) -> bool:
     if target == "-" or target in _STDOUT:
         return True
     is_name = "://" in target or target.endswith("/") or target == os.devnull
-    return not is_name and os.path.exists(target) and not os.path.isfile(target)
+    is_kept = os.path.isfile(target) or os.path.isdir(target)
+    return not is_name and os.path.exists(target) and not is_kept
 
 
 def refuse_one_slash(target: str) -> None:

@@ -137,7 +137,8 @@ class PartWriter:
         index = tuple(zip(self._bounds, self._extents, strict=True)) if self._indexed else ()
         part = Part(self._header, frames, frozenset(self._kinds), self._lines, report, index)
         if self._cuts is not None:
-            part = replace(part, weight=self._cuts.weight, cuts=(*self._cuts.found(),))
+            found = self._cuts.found()  # which also weighs the last key
+            part = replace(part, weight=self._cuts.weight, cuts=(*found,))
         return replace(part, named=named) if named else part
 
     def discard(self) -> None:

@@ -44,7 +44,7 @@ HOST_RENEWED_EVERY = 600.0
 _STALE_AFTER = 24 * 3600.0
 _HOST_STALE_AFTER = 3600.0
 _RUN = "run-"  # prefix of the names of runs' folders
-_FOLDERS = ("marks", "live", "segments", "cache")
+_FOLDERS = ("marks", "live", "segments", "cache", "files")
 _RENEWED = "renewed"  # the file that a run renews on a host
 _HOST_FOLDER = re.compile(r"daskmr-[0-9a-f]{12}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 
 from cytoolz import groupby
@@ -78,11 +78,17 @@ def find_losses(
     """
     run = _Run(history, timings, combines, values)
     found = [loss for detect in _DETECTORS for loss in detect(run)]
+    steps = groupby(attrgetter("step"), history.tasks)
+    for number, tasks in steps.items():
+        of_step = replace(run, history=replace(history, tasks=tuple(tasks)))
+        where = f"In step {number}: " if len(steps) > 1 else ""
+        for detect in _DETECTORS_OF_STEPS:
+            found += [replace(loss, text=f"{where}{loss.text}") for loss in detect(of_step)]
     return tuple(sorted(found, key=lambda loss: -loss.seconds))
 
 
 def stragglers(tasks: Iterable[TaskSpan]) -> tuple[TaskSpan, ...]:
-    """Return the tasks that took much longer than the median of their phase, the longest first.
+    """Return the tasks that took much longer than the median of their phase and step, the longest first.
 
     Examples
     --------
@@ -91,7 +97,7 @@ def stragglers(tasks: Iterable[TaskSpan]) -> tuple[TaskSpan, ...]:
     [3]
     """
     found: list[TaskSpan] = []
-    for spans in groupby(attrgetter("phase"), tasks).values():
+    for spans in groupby(attrgetter("step", "phase"), tasks).values():
         if len(spans) >= _FEWEST:
             median = _median(spans)
             least = max(_LARGE * median, median + _STRAGGLER_SECONDS)
@@ -302,11 +308,9 @@ def _memory(run: _Run) -> Iterable[Loss]:
 
 _DETECTORS = (
     _serial_phases,
-    _stragglers,
-    _idle_workers,
-    _skew,
     _hot_key,
     _waiting,
     _spill,
     _memory,
 )
+_DETECTORS_OF_STEPS = (_stragglers, _idle_workers, _skew)

@@ -200,7 +200,10 @@ class Collector:
         """Return the history of the run so far; may be called from any thread."""
         with self._lock:
             state = self._state
-            return History(self._started, clock.now(), state.spans, self.looks, state.hot_keys)
+            ended = clock.now()
+            return History(
+                self._started, ended, state.spans, self.looks, state.hot_keys, state.step
+            )
 
     # --- in the collector's own thread --------------------------------------------------------------
 

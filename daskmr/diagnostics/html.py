@@ -180,12 +180,14 @@ def _lists(result: Result) -> list[tuple[str, Sequence[str], int]]:
     titled = ("Notes", notes, len(notes)), (f"Files with bad records: {files:,}", bad, files)
     steps = describe_steps(result)
     groups = [(f"Bad records: {head}", some, count) for head, some, count in bad_groups(result)]
-    stepped = [("Steps", steps, len(steps))] if steps else []
-    return [*stepped, *skipped_input(result), *titled, *groups]
+    params = result.plan.params if result.plan is not None else ()
+    of_job = [("Parameters", params, len(params)), ("Steps", steps, len(steps))]
+    return [*of_job, *skipped_input(result), *titled, *groups]
 
 
 def _plan(result: Result) -> Iterator[tuple[str, object]]:
-    plan, tasks = result.plan, result.history.tasks
+    plan = result.plan  # that of the first step
+    tasks = [task for task in result.history.tasks if task.step == 1]
     if plan is not None:
         yield "files", plan.files
         yield "bytes", format_bytes(plan.bytes)
@@ -198,7 +200,7 @@ def _plan(result: Result) -> Iterator[tuple[str, object]]:
     reducers = sum(task.phase == "reduce" for task in tasks)
     if reducers:
         yield "reducers", reducers
-    yield "workers", len({task.worker for task in tasks})
+    yield "workers", len({task.worker for task in result.history.tasks})
 
 
 def _settings(result: Result) -> list[tuple[str, object]]:

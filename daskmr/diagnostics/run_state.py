@@ -34,6 +34,7 @@ class RunOutline:
     merges: int  # number of merges of two partial results
     buckets: int  # number of buckets of keys
     inline: bool  # whether it runs in this process
+    params: tuple[str, ...] = ()  # parameters of the script, each with its value
     step: str = ""  # such as ``"step 2 of 3 (totals)"``, if the job has several
 
 
@@ -43,6 +44,7 @@ class RunState:
     def __init__(self) -> None:
         self.phase = "list"
         self.outline: RunOutline | None = None
+        self.step = 1  # number of the current step
         self.listed = Progress()
         self.written: Progress | None = None
         self.workers: Mapping[str, Any] = {}
@@ -63,6 +65,7 @@ class RunState:
         if self.outline is not None:
             self._earlier, self._merged = self.spans, sum(self._merges.values())
             self._done, self._running = {}, {}
+            self.step += 1
             self._total, self._tasks = {"map": Counts(), "reduce": Counts()}, Counter()
         self.outline = outline
 
@@ -95,7 +98,7 @@ class RunState:
             return
         self._running.pop(task, None)
         self._done[task] = TaskSpan(
-            *task, report.worker, report.start, report.at, counts, report.memory
+            *task, report.worker, report.start, report.at, counts, report.memory, self.step
         )
         self._total[phase] += counts
         self._tasks[phase] += 1

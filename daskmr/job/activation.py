@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from daskmr.job.params.passed_env import applied
+from daskmr.job.shipped.places import folder_of
 
 if TYPE_CHECKING:
     from daskmr.job.script import Source
@@ -32,13 +33,23 @@ def activated(source: Source) -> Iterator[None]:
         source.enter()
         _active = source
         try:
-            with applied(source.env_token), _working_directory_of(source):
+            with applied(source.delivery.env), _working_directory_of(source):
+                _arrive(source)
                 yield
         finally:
             source.leave()
             if before is not None:
                 before.enter()
             _active = before
+
+
+def _arrive(source: Source) -> None:
+    """Wait for the files of a script, and for those of the steps before it, whose classes it reads."""
+    each: Source | None = source
+    while each is not None:
+        if each.shipped.is_expected:
+            each.shipped.arrive(folder_of(source.delivery.files) if each.shipped.sent else "")
+        each = each.before
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from daskmr.errors import InputError
 from daskmr.job.process_errors import explain_process_error
+from daskmr.job.shipped.given import FileError
 from daskmr.job.sources import is_library, module_of, parse, syntax_failure
 from daskmr.job.tracebacks import (
     describe_exception,
@@ -363,6 +364,8 @@ def explain_load_failure(job: Job, exc: BaseException) -> InputError:
     where = os.path.join(os.path.dirname(job.path), place or job.path) if job.path else "The job"
     if isinstance(exc, ModuleNotFoundError) and exc.name and not _unused_file(job, exc.name):
         return InputError(f"{where}: {_missing_module(job, exc.name)}")
+    if isinstance(exc, FileError):
+        return InputError(f"{where}: {exc}")
     if isinstance(exc, SystemExit):
         reason = (
             "the script calls sys.exit while it is loaded, so its functions cannot be used. "
@@ -393,7 +396,7 @@ def hint_for(job: Job, exc: BaseException) -> str:
     if unused:
         return f" {_note_unused(unused)}."
     if isinstance(exc, FileNotFoundError) and isinstance(exc.filename, str) and job.path:
-        return _hint_missing_file(job.path, exc.filename)
+        return _hint_missing_file(job, job.path, exc.filename)
     if isinstance(exc, ModuleNotFoundError) and exc.name:
         missing = _missing_module(job, exc.name)
         return f" {missing[:1].upper()}{missing[1:]}"
@@ -406,17 +409,25 @@ def _unused_file(job: Job, module: str) -> str:
     return next((file for file in job.unused if module_of(file).partition(".")[0] == top), "")
 
 
-def _hint_missing_file(script: str, name: str) -> str:
+def _hint_missing_file(job: Job, script: str, name: str) -> str:
     folder = os.path.dirname(script)
-    if not name.startswith(os.path.join(folder, "")):
+    is_beside = name.startswith(os.path.join(folder, ""))
+    relative = os.path.relpath(name, folder) if is_beside else os.path.normpath(name)
+    if os.path.isabs(relative) or relative.startswith(".."):
         return ""
-    if not os.path.isdir(folder):
+    top = relative.partition("/")[0]
+    line = f'daskmr.file("{relative}")'
+    if top not in job.shipped.sent:
+        line = f'files = ["{top}"] at the top of the script, and then {line}'
+    if not os.path.exists(script if job.code is None else folder):
         return (
-            f" The worker on {socket.gethostname()} does not see the script's folder {folder}. It "
-            "receives the script's modules, and the data files of its packages if they are small, which "
-            "importlib.resources and pkgutil.get_data can read. Put other files where all workers see "
-            "them under the same path."
+            f" The worker on {socket.gethostname()} does not see the script's folder {folder}: it "
+            f"receives the script's modules, and the files that the script sends. Write {line}."
         )
+    if not is_beside:
+        if not os.path.exists(os.path.join(folder, relative)):
+            return ""
+        return f" It is beside the script, but not in the working directory {os.getcwd()}. Write {line}."
     target = os.path.realpath(script)
     there = os.path.join(os.path.dirname(target), os.path.relpath(name, folder))
     if os.path.islink(script) and os.path.exists(there):
@@ -465,7 +476,11 @@ def _missing_module(job: Job, name: str) -> str:
     public = sorted({each for each in known if each[0] != "_"})
     like = difflib.get_close_matches(top, public, 1, 0.75)
     meant = f" Did you mean `{like[0]}`?" if like else ""
-    own = f"If it is yours, put {top}.py beside the script; if" if job.path else "If"
+    own = "If"
+    if job.path:
+        own = (
+            f"If it is yours, put {top}.py beside the script, or give its folder as --py-files; if"
+        )
     return (
         f"the module {name!r} is missing.{meant} {own} it is a library's, install that library here "
         "and in the environment of every worker."

@@ -55,6 +55,10 @@ def declared_in(namespace: Mapping[str, Any]) -> Declared:
 
 
 _TEXTS = ("layout", "records")
+_OF_STEPS = (
+    "map", "combine", "reduce", "setup_reduce", "setup_map", "finish_map", "map_finished",
+    "finish_reduce", "sort_values",
+)  # fmt: skip
 
 
 def notes_on_declared(namespace: Mapping[str, Any]) -> Iterator[str]:
@@ -78,14 +82,16 @@ def notes_on_steps(namespace: Mapping[str, Any], steps: Sequence[Sequence[Any]])
     - `steps`: the functions of each step.
 
     >>> list(notes_on_steps({"reduce": len, "map": max}, [(max, None)]))
-    ['`reduce` in the script is not used, because a run calls the functions of `steps`']
+    ['`reduce` in the script is not used, because a run calls the functions of `steps`: Job(..., reduce=reduce)']
     """
     used = [function for functions in steps for function in functions]
-    for name in ("map", "combine", "reduce", "setup_reduce"):
+    for name in _OF_STEPS:
         own = namespace.get(name)
-        if callable(own) and own not in used:
+        if (callable(own) or own is True) and own not in used:
+            takes = "finish_map" if name == "map_finished" else name
             yield (
-                f"`{name}` in the script is not used, because a run calls the functions of `steps`"
+                f"`{name}` in the script is not used, because a run calls the functions of `steps`: "
+                f"Job(..., {takes}={name})"
             )
 
 

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from hashlib import sha256
 from itertools import chain
 from typing import Any, TypeVar, Unpack
 
@@ -29,11 +28,19 @@ from daskmr.job.params.declared import Parameter
 from daskmr.job.params.given import ParameterError
 from daskmr.job.process_errors import no_children
 from daskmr.job.script import InlineFunctions, Script, Source
+from daskmr.job.shipped.file import Files
+from daskmr.job.shipped.given import given_files
+from daskmr.job.shipped.places import Delivery
 from daskmr.job.tracebacks import short_repr
+from daskmr.text import shorten
 
-__all__ = ["CODE", "Job", "after", "chained", "describe_steps", "forget", "remember", "steps_in"]
+__all__ = [
+    "CODE", "Job", "after", "chained", "describe_params", "describe_steps", "forget", "function_names",
+    "remember", "steps_in", "with_files",
+]  # fmt: skip
 
 _JOBS_KEPT = 32
+_SHOWN = 60  # characters of the value of a parameter
 _T = TypeVar("_T")
 CODE = "<code>"
 """The file name of a script that is given as text."""
@@ -91,7 +98,53 @@ class _HasFunctions:
         return self._loaded().sort_values
 
 
-class Job(_HasFunctions):
+class _HasSource(_HasFunctions):
+    """What a job is made of, which its source has."""
+
+    _source: Source
+    path: str | None
+    files: Mapping[str, str]
+
+    @property
+    def code(self) -> str | None:
+        """The text of a script that is in no file."""
+        is_code = self.path is not None and os.path.basename(self.path) == CODE
+        return self.files[CODE] if is_code else None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything that is shipped, in hex."""
+        return self._source.digest
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The values of the script's parameters, as plain data."""
+        self._loaded()
+        return self._source.params.given if isinstance(self._source, Script) else {}
+
+    @property
+    def declared_params(self) -> Mapping[str, Parameter]:
+        """The parameters that the script has declared."""
+        self._loaded()
+        return self._source.params.declared if isinstance(self._source, Script) else {}
+
+    @property
+    def shipped(self) -> Files:
+        """The files that are sent with the job."""
+        return self._source.shipped
+
+    @property
+    def py_files(self) -> tuple[str, ...]:
+        """The folders and archives where the modules of the script were searched, beside its own."""
+        return self._source.sources.py_files if isinstance(self._source, Script) else ()
+
+    @property
+    def data(self) -> Mapping[str, bytes]:
+        """The other shipped files of the script's packages, by name like `files`."""
+        return self._source.data
+
+
+class Job(_HasSource):
     """The functions of a job, with everything that they need to run in another process.
 
     It is created from functions that are defined inline, or by `load_job` from a script. Pickling
@@ -126,6 +179,9 @@ class Job(_HasFunctions):
         ``read(stream, dims)``, which yields keys and values, for input in a format of its own
     sort_values : bool or callable, optional
         Pass the values of each key to `reduce` in order: of the values, or of ``sort_values(value)``.
+    files : list of paths or dict, optional
+        Files and directories to send to the workers, where the functions find them by `daskmr.file`;
+        with a dict, by other names than their own.
 
     Raises
     ------
@@ -152,6 +208,7 @@ class Job(_HasFunctions):
         output_columns: Sequence[str] | None = None,
         read: Function | None = None,
         sort_values: Any = None,
+        files: Any = None,
         **hooks: Unpack[Hooks],
     ) -> None:
         rest = dict[str, Any](**hooks)
@@ -161,7 +218,9 @@ class Job(_HasFunctions):
         plain = Functions(map, combine, reduce, setup_reduce, read, sort_values=sort_values or None)
         functions = plain._replace(**given)  # type: ignore[misc]  # the old name is removed
         check_functions(functions, "The job")
-        self._take(InlineFunctions((*functions,)), functions)
+        shipped = Files(given_files(files))
+        (*shipped.settle({}),)
+        self._take(InlineFunctions((*functions,), shipped=shipped), functions)
         self._declared = Declared(
             columns=columns, input_columns=input_columns, output_columns=output_columns
         )
@@ -178,9 +237,10 @@ class Job(_HasFunctions):
         self._number, self._is_listed = 0, False  # the place in the `steps` of a script
         self._chain: tuple[Job, ...] = (self,)
         self.passed_over: Mapping[str, str] = {}
-        self._env_token = ""
+        self._delivery = Delivery()
         self._declared = Declared()
         self._declared_notes: tuple[str, ...] = ()
+        self._output_names: Any = None  # of a step in the `steps` of a script
         self.name: str = source.name
         self.path: str | None = source.path
         self.files: Mapping[str, str] = source.files
@@ -196,10 +256,12 @@ class Job(_HasFunctions):
 
     @property
     def step_name(self) -> str:
-        """A name for the job as a step of another one: that of its script, or of its `map`."""
+        """A name for the job as a step: that of its script, of its `map`, or of the module of that."""
         own = getattr(self.map, "__name__", "")
         if self.path is not None and not self._is_listed:
             return self.name
+        if own == "map" and self.path is not None and self.map.__module__ != self.module_name:
+            own = self.map.__module__.rpartition(".")[2]
         return own if own.isidentifier() and own != "map" else ""
 
     def step_label(self, number: int) -> str:
@@ -220,32 +282,10 @@ class Job(_HasFunctions):
         return self._declared
 
     @property
-    def code(self) -> str | None:
-        """The text of a script that is in no file."""
-        is_code = self.path is not None and os.path.basename(self.path) == CODE
-        return self.files[CODE] if is_code else None
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of everything that is shipped, in hex."""
-        return self._source.digest
-
-    @property
-    def params(self) -> Mapping[str, Any]:
-        """The values of the script's parameters, as plain data."""
-        self._loaded()
-        return self._source.params.given if isinstance(self._source, Script) else {}
-
-    @property
-    def declared_params(self) -> Mapping[str, Parameter]:
-        """The parameters that the script has declared."""
-        self._loaded()
-        return self._source.params.declared if isinstance(self._source, Script) else {}
-
-    @property
-    def data(self) -> Mapping[str, bytes]:
-        """The other shipped files of the script's packages, by name like `files`."""
-        return self._source.data
+    def output_names(self) -> Any:
+        """The names of the columns of what this job, or step, writes, as they are."""
+        own = self.declared.names_of_output
+        return self._output_names if self._is_listed else own
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -258,6 +298,10 @@ class Job(_HasFunctions):
         self._declared = declared_in(namespace)
         self._declared_notes = (*notes_on_declared(namespace),)
 
+    def add_notes(self, notes: Iterable[str]) -> None:
+        """Add notes to those on what the script declares."""
+        self._declared_notes += (*notes,)
+
     def hint(self, exc: BaseException) -> str:
         """Return advice on an exception that is caused by the location of the script's files, or ""."""
         return hint_for(self, exc)
@@ -266,11 +310,11 @@ class Job(_HasFunctions):
         """Check whether the `filename` in a traceback belongs to the user's code."""
         return filename in self.texts
 
-    def with_passed_env(self, token: str) -> Job:
-        """Return this job for workers that have environment variables for it, by their token."""
+    def delivered(self, delivery: Delivery) -> Job:
+        """Return this job for workers that get its environment variables and files as described."""
         job = _twin(self)
-        job._env_token = token
-        job._chain = (job, *(step.with_passed_env(token) for step in self._chain[1:]))
+        job._delivery = delivery
+        job._chain = (job, *(step.delivered(delivery) for step in self._chain[1:]))
         return job
 
     @contextmanager
@@ -323,26 +367,53 @@ class Job(_HasFunctions):
         source = self._source
         if isinstance(source, Script):
             script = source.packed()
-            return _restore_script, (script, self._number, self._env_token, source.before)
+            return _restore_script, (script, self._number, self._delivery, source.before)
         blob = source.pickled()
-        functions = blob, sha256(blob).hexdigest(), source.files
-        return _restore_functions, (*functions, self._env_token, source.before)
+        functions = blob, source.digest_of(blob), source.files, source.shipped
+        return _restore_functions, (*functions, self._delivery, source.before)
 
     def __repr__(self) -> str:
         return f"<Job {self.path or self.name}>"
 
 
+def function_names(job: Job) -> tuple[str, ...]:
+    """Return the names of the functions of a job, with `sort_values`.
+
+    >>> function_names(Job(map=print, sort_values=True))
+    ('map', 'sort_values')
+    """
+    return tuple(name for name, function in job._loaded()._asdict().items() if function)
+
+
 def describe_steps(job: Job) -> tuple[str, ...]:
     """Return the functions of each step, in words; nothing for a job of one step."""
-    optional = (
-        "combine", "reduce", "setup_reduce", "setup_map", "finish_map", "finish_reduce", "sort_values",
-    )  # fmt: skip
     return tuple(
-        f"{job.step_label(number)}: "
-        + ", ".join(["map", *(name for name in optional if getattr(step, name) is not None)])
+        f"{job.step_label(number)}: {', '.join(function_names(step))}"
         for number, step in enumerate(job.steps, 1)
         if len(job.steps) > 1
     )
+
+
+def describe_params(job: Job) -> tuple[str, ...]:
+    """Return the parameters of each script, such as ``"least = 8"`` or ``"least = 5 (default)"``."""
+    return tuple(
+        f"{name} = {shorten(str(declared.value), _SHOWN)}"
+        + ("" if declared.is_given else " (default)")
+        + ("" if script is job else f" in {os.path.basename(script.path or '')}")
+        for script in job.scripts
+        for name, declared in script.declared_params.items()
+    )
+
+
+def with_files(job: Job, given: Mapping[str, str]) -> Job:
+    """Return a job of functions from Python with more files, by name; that of a script unchanged."""
+    if not given or job.path is not None:
+        return job
+    more = _twin(job)
+    more._source = _twin(job._source)
+    more._source.shipped = Files({**job.shipped.given, **given})
+    (*more.shipped.settle({}),)
+    return more
 
 
 def _step(first: Job, number: int) -> Job:
@@ -355,9 +426,17 @@ def _step(first: Job, number: int) -> Job:
 def _take_step(job: Job, namespace: Mapping[str, Any], steps: Sequence[Job]) -> Functions:
     """Return the functions of this step of a script; the first one also gets the others."""
     own, job._is_listed = steps[job._number], True
+    of_script, job._declared = job._declared, own._declared
+    if own.shipped.sent:
+        raise InputError(
+            f"{job.path}: step {job._number + 1} of `steps` has files of its own. All steps of a script "
+            f"share its files: write files = [...] at its top level."
+        )
     if job._number in (0, len(steps) - 1):  # a script's declarations are about input and output
-        own._declared = own._declared.over(job._declared)
-    job._declared = own._declared
+        job._declared = own._declared.over(of_script)
+    job._declared = job._declared._replace(sort_values=None)  # it is that of a step
+    of_output = job if job._number == len(steps) - 1 else own
+    job._output_names = of_output._declared.names_of_output
     if not job._number:
         functions = [each._loaded() for each in steps]
         job._declared_notes += (*notes_on_steps(namespace, functions),)
@@ -371,7 +450,7 @@ def after(job: Job, before: Job) -> Job:
     if job.path is None or (job.path, job.digest) != (source.path, source.digest):
         source = _twin(job._source)
         source.before = before._source
-    job._source, job._chain, job._env_token = source, (job,), before._env_token
+    job._source, job._chain, job._delivery = source, (job,), before._delivery
     return job
 
 
@@ -422,27 +501,35 @@ def _memoised(key: tuple[Any, ...], make: Callable[[], Job]) -> Job:
     return job
 
 
-def _restore_script(packed: tuple[Any, ...], number: int, token: str, before: Source | None) -> Job:
-    path, digest = packed[1], packed[-1]
-    key = path, digest + token, *_lineage(before)
-    first = _restored(key, partial(Script, *packed), token, before)
+def _restore_script(
+    packed: tuple[Any, ...], number: int, delivery: Delivery, before: Source | None
+) -> Job:
+    path, digest = packed[1], packed[-2]
+    key = path, digest + "".join(delivery), *_lineage(before)
+    first = _restored(key, partial(Script, *packed), delivery, before)
     # All steps of a script share its modules.
     return _memoised((*key, number), lambda: _step(first, number)) if number else first
 
 
 def _restore_functions(
-    blob: bytes, digest: str, files: dict[str, str], token: str, before: Source | None
+    blob: bytes,
+    digest: str,
+    files: dict[str, str],
+    shipped: Files,
+    delivery: Delivery,
+    before: Source | None,
 ) -> Job:
-    make = partial(InlineFunctions, blob=blob, files=files)
-    return _restored((None, digest + token, *_lineage(before)), make, token, before)
+    make = partial(InlineFunctions, blob=blob, files=files, shipped=shipped)
+    key = None, digest + "".join(delivery), *_lineage(before)
+    return _restored(key, make, delivery, before)
 
 
 def _restored(
-    key: tuple[Any, ...], make: Callable[[], Source], token: str, before: Source | None
+    key: tuple[Any, ...], make: Callable[[], Source], delivery: Delivery, before: Source | None
 ) -> Job:
     def restore() -> Job:
         source = make()
-        source.env_token, source.before = token, before
+        source.delivery, source.before = delivery, before
         return Job.of(source)
 
     return _memoised(key, restore)
@@ -462,7 +549,7 @@ def remember(job: Job) -> Job:
 
 
 def forget(token: str) -> None:
-    """Forget the jobs of this process that were loaded with passed environment variables."""
+    """Forget the jobs of this process that were loaded with what a run has sent beside them."""
     with _JOBS_LOCK:
-        for key in [key for key, job in _JOBS.items() if job._source.env_token == token]:
+        for key in [key for key, job in _JOBS.items() if token in job._source.delivery]:
             del _JOBS[key]

@@ -26,6 +26,7 @@ ATOMS = frozenset((
 
 _CLOCKS = frozenset((datetime.datetime, datetime.time))  # atoms if their time zone is one
 _STANDARD = ("builtins", "datetime", "zoneinfo")
+_LIST = b"\x04list\x93"  # the function, in a pickle
 _DEEPER = 1000  # additional calls; about 100 would do, as tasks begin at a similar depth
 
 
@@ -122,8 +123,17 @@ def _copy_as_tree(value: Any) -> tuple[Any, int]:
         return _copy_by_identity(value), size
     blob = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     pieces.clear()
+    copied = pickle.loads(blob)
+    size = 2 * len(blob)
+    if _LIST in blob:  # perhaps of values on disk, which must be as large as in memory
+        if type(copied) is list and type(value) is not list:
+            copied, size = measured(copied)
+        else:
+            dump(copied)
+            size = 2 * sum(map(len, pieces))
+            pieces.clear()
     _picklers.append(pickler)
-    return pickle.loads(blob), 2 * len(blob)
+    return copied, size
 
 
 def _copy_by_identity(value: Any) -> Any:

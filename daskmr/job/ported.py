@@ -33,10 +33,13 @@ def find_ported(files: Mapping[str, str], script: str) -> list[str]:
     return found
 
 
-def load_ported(script: Any, say: Say, params: Mapping[str, Any] | None = None) -> Job:
-    """Load a script, or several; if that fails, show its Python 2 code first."""
+def load_ported(script: Any, say: Say, *given: Any) -> Job:
+    """Load a script, or several; if that fails, show its Python 2 code first.
+
+    - `*given`: its parameters and files, as for `load_job`.
+    """
     try:
-        return load_job(script, params)
+        return load_job(script, *given)
     except InputError as error:
         failure = error
     for each in script if isinstance(script, list | tuple) else [script]:

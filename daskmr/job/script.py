@@ -29,6 +29,9 @@ from typing import Any
 from daskmr.errors import InputError
 from daskmr.job.params.declared import Params, activate
 from daskmr.job.pickling import dumps_by_value
+from daskmr.job.shipped.file import Files
+from daskmr.job.shipped.file import activate as activate_files
+from daskmr.job.shipped.places import Delivery
 from daskmr.job.sources import Sources, module_of, prefixes
 from daskmr.job.tracebacks import describe_exception, remember_lines
 
@@ -43,11 +46,11 @@ class InlineFunctions:
     They are pickled again every time, because the objects that they refer to may have changed.
 
     - `before`: the source of the step before, whose modules can be imported, too.
-    - `env_token`: that of the environment variables that were passed to this process for them.
+    - `delivery`: how this process gets the environment variables and files that are sent for them.
     """
 
     before: Source | None = None
-    env_token = ""
+    delivery = Delivery()
     name = "job"
     path = None
     module_name = None
@@ -58,8 +61,10 @@ class InlineFunctions:
         functions: tuple[Function | None, ...] = (),
         blob: bytes = b"",
         files: dict[str, str] | None = None,
+        shipped: Files | None = None,
     ) -> None:
         self._functions = functions
+        self.shipped = shipped or Files()
         self._blob = blob
         self.directory: str | None = None
         if files is None:
@@ -71,7 +76,11 @@ class InlineFunctions:
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(self.pickled()).hexdigest()
+        return self.digest_of(self.pickled())
+
+    def digest_of(self, blob: bytes) -> str:
+        """Return the SHA-256 of the pickled functions and the files that are sent with them, in hex."""
+        return _extended(hashlib.sha256(blob).hexdigest(), self.shipped.digests)
 
     def load(self) -> tuple[Function | None, ...]:
         if not self._functions:
@@ -95,13 +104,16 @@ class InlineFunctions:
         if self.before is not None:
             self.before.enter()
             activate(None)
+        activate_files(self.shipped)
 
     def leave(self) -> None:
+        activate_files(None)
         if self.before is not None:
             self.before.leave()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(InlineFunctions, files=self.files), ((), self.pickled()), self.before
+        make = partial(InlineFunctions, files=self.files, shipped=self.shipped)
+        return make, ((), self.pickled()), self.before
 
     def __setstate__(self, before: Source) -> None:
         self.before = before
@@ -135,11 +147,11 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
     Siblings keep the names that they are imported under. The script's own module is named after the
     contents, so that its classes are pickled under a name that no other script has.
 
-    - `before`, `env_token`: as those of `InlineFunctions`.
+    - `before`, `delivery`: as those of `InlineFunctions`.
     """
 
     before: Source | None = None
-    env_token = ""
+    delivery = Delivery()
     is_job = True  # `process_errors` recognises the functions of a script by their loader
 
     def __init__(
@@ -150,8 +162,10 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         given: Mapping[str, Any],
         module_name: str = "",
         digest: str = "",
+        shipped: Files | None = None,
     ) -> None:
         self.name, self.path, self.sources = name, path, sources
+        self.shipped = shipped or Files()
         self.digest = digest or _digest(sources, given)
         self.directory: str | None = None  # the working directory that the script has changed to
         self.files, self.unused = sources.files, sources.unused
@@ -189,15 +203,17 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         remember_lines(self.texts)
         return vars(importlib.import_module(self.module_name))
 
-    def settle(self) -> None:
-        """Have all processes use the values that the parameters have in this one, also the defaults."""
+    def settle(self) -> tuple[str, ...]:
+        """Have all processes use the parameters and files that this one has; return notes on them."""
         self.params.given = self.params.settled()
-        self.digest = _digest(self.sources, self.params.given)
+        notes = (*self.shipped.settle(self.files),)
+        self.digest = _extended(_digest(self.sources, self.params.given), self.shipped.digests)
+        return notes
 
     def enter(self) -> None:
         if self.before is not None:
             self.before.enter()
-        activate(self.params)
+        self._activate()
         if any(top in sys.modules for top in self._tops):
             self._hidden = self._take()
         sys.modules.update(self._modules)
@@ -206,6 +222,7 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
 
     def leave(self) -> None:
         activate(None)
+        activate_files(None)
         with suppress(ValueError):
             sys.meta_path.remove(self)
         # Searching all of sys.modules is slower than all the rest, so do it only after imports.
@@ -221,7 +238,11 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
     def packed(self) -> tuple[Any, ...]:
         """Return the arguments that create the script in another process."""
         given = self.params.given
-        return self.name, self.path, self.sources, given, self.module_name, self.digest
+        names = self.module_name, self.digest
+        return self.name, self.path, self.sources, given, *names, self.shipped
+
+    def _activate(self) -> tuple[Any, Any]:
+        return activate(self.params), activate_files(self.shipped)
 
     def _take(self) -> dict[str, types.ModuleType]:
         names = [name for name in list(sys.modules) if name.partition(".")[0] in self._tops]
@@ -289,9 +310,9 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         is_script = module.__name__ == self.module_name
         aliases = self.sources.aliases if is_script else ()
         sys.modules.update(dict.fromkeys(aliases, module))
-        active = activate(
-            self.params
-        )  # others are active if a later step reads values of its classes
+        params, files = self._activate()  # of others, if a later step reads values of its classes
+        if is_script:
+            self.shipped.namespace = partial(vars, module)
         try:
             with self.params.loading() if is_script else nullcontext():
                 super().exec_module(module)
@@ -300,7 +321,8 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
                 sys.modules.pop(alias, None)
             raise
         finally:
-            activate(active)
+            activate(params)
+            activate_files(files)
 
 
 Source = Script | InlineFunctions
@@ -309,10 +331,14 @@ Source = Script | InlineFunctions
 
 def _digest(sources: Sources, given: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a script and its parameters, in hex."""
-    digest = sources.digest()
-    if not given:
+    return _extended(sources.digest(), given)
+
+
+def _extended(digest: str, more: Mapping[str, Any]) -> str:
+    """Return the digest of something together with more of it, if there is any."""
+    if not more:
         return digest
-    values = json.dumps(given, sort_keys=True, default=repr)
+    values = json.dumps(more, sort_keys=True, default=repr)
     return hashlib.sha256(f"{digest} {values}".encode()).hexdigest()
 
 

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -24,9 +24,8 @@ from daskmr.normal_forms import hint
 from daskmr.text import inspect_line, shell_path
 
 __all__ = [
-    "Sources", "absolute", "check_path", "collect", "is_installed", "is_library", "module_of",
-    "name_of",
-    "parse", "prefixes", "read_source", "syntax_failure",
+    "Sources", "absolute", "check_path", "collect", "folders_of", "is_installed", "is_library",
+    "module_of", "name_of", "parse", "prefixes", "read_source", "syntax_failure",
 ]  # fmt: skip
 
 # The worker process itself needs these, so a file beside the script never replaces them.
@@ -63,6 +62,7 @@ class Sources:
     unused: tuple[str, ...] = ()
     # A zip of the packages' other files, if they are small; ``b""`` if there are none.
     data: bytes = b""
+    py_files: tuple[str, ...] = ()  # other folders and archives that were searched
 
     def digest(self) -> str:
         """Return the SHA-256 of the contents, in hex."""
@@ -164,13 +164,14 @@ def parse(text: str, path: str) -> ast.Module:
     raise failure
 
 
-def collect(path: str, text: str, tree: ast.Module) -> Sources:
+def collect(path: str, text: str, tree: ast.Module, more: Sequence[str] = ()) -> Sources:
     """Find the files that a script imports from beside it, and those that they import.
 
-    The search covers the script's folder and, if the script is a link, the folder of its target.
+    The search covers the script's folder, if the script is a link the folder of its target, and then
+    the folders `more`.
     """
     script = os.path.basename(path)
-    found = _SourceFinder(_folders(path), {script: text})
+    found = _SourceFinder([*folders_of(path), *more], {script: text})
     own = set(_imports(tree, ""))
     queue = [(script, own)]
     while queue:
@@ -189,7 +190,7 @@ def collect(path: str, text: str, tree: ast.Module) -> Sources:
     return found.sources()
 
 
-def _folders(path: str) -> list[str]:
+def folders_of(path: str) -> list[str]:
     """Return the folder of a script, followed by those of the targets of its links."""
     folders = [os.path.dirname(path)]
     while os.path.islink(path):

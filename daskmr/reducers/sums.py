@@ -132,7 +132,7 @@ class _Mean(_Total):
 def _sum_of_integers(values: Sequence[Any]) -> int | None:
     """Return the sum of integers that are in memory; ``None`` of other values."""
     if type(values) is list and values and type(values[0]) is int:
-        with suppress(TypeError):
+        with suppress(TypeError, OverflowError):  # a float cannot be added to a very large integer
             added = sum(values)
             return added if type(added) is int else None
     return None

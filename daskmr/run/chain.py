@@ -21,7 +21,7 @@ from daskmr.data.segments import Extent
 from daskmr.data.steps.pairs import PAIRS
 from daskmr.data.steps.plan import plan_step
 from daskmr.diagnostics.collector import Collector
-from daskmr.errors import InputError, JobError
+from daskmr.errors import InputError, Interrupted, JobError
 from daskmr.history import StepFigures
 from daskmr.job.job import Job, after
 from daskmr.run.execution import Execution, Outcome, outline_of
@@ -77,7 +77,8 @@ def run_steps(
             collector.begin(outline)
         task_id = run_id if number == 1 else f"{run_id}-{number}"
         started, kept = clock.now(), ""
-        with _naming(label if len(steps) > 1 else ""), session.watched():
+        kept_before = [each.kept for each in figures if each.kept]
+        with _naming(label if len(steps) > 1 else "", kept_before), session.watched():
             execution = Execution(one, session, placement, task_id, plan, collector.watched)
             outcome = execution.outcome()
             if number == 1 and session.is_elsewhere:
@@ -127,11 +128,15 @@ def _paths(parts: Sequence[Part]) -> set[str]:
 
 
 @contextmanager
-def _naming(label: str) -> Iterator[None]:
-    """Begin the message of a failure with the step."""
+def _naming(label: str, kept: Sequence[str] = ()) -> Iterator[None]:
+    """Begin the message of a failure with the step; note on an interruption what was `kept` before."""
     try:
         yield
         return
+    except (Interrupted, KeyboardInterrupt) as error:
+        if kept:
+            error.add_note(", ".join(kept))
+        raise
     except JobError as error:
         if not label:
             raise
@@ -168,7 +173,12 @@ def _combined(outcomes: Sequence[Outcome], figures: Sequence[StepFigures]) -> Ou
     counts = first.counts._replace(
         bad_reasons=tally.bad_reasons, spilled=tally.spilled, values=last.values
     )
-    tally = replace(tally, counts=counts, hot_keys=last.hot_keys)
+    tasks = tuple(
+        replace(task, step=number)
+        for number, outcome in enumerate(outcomes, 1)
+        for task in outcome.tally.tasks
+    )
+    tally = replace(tally, counts=counts, hot_keys=last.hot_keys, tasks=tasks)
     notes = dict.fromkeys(note for outcome in outcomes for note in outcome.notes)
     return replace(outcomes[-1], tally=tally, notes=tuple(notes), steps=tuple(figures))
 
@@ -186,10 +196,9 @@ def _keep(
 ) -> str:
     """Write the pairs of a step as an output, in the format of the job's; return its path."""
     assert request.keep_steps is not None
-    step, form = request.job, request.output_format
-    name = f"{number}-{step.step_name or 'step'}{form.suffixes[0] if form.suffixes else '.txt'}"
-    path = os.path.join(request.keep_steps, name)
-    columns = None if form.rows is None else columns_of(step)
+    step = request.job
+    path = request.kept_path(number, step)
+    columns = None if request.output_format.rows is None else columns_of(step)
     job = after(Job(map=_write_pair), step)
     config = replace(request.config, max_bad_records=0)  # none of the pairs may be left out
     keeping = replace(

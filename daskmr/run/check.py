@@ -19,7 +19,7 @@ from daskmr.data.readers.sniffing import LINE_CHARACTERS, describe_lines, format
 from daskmr.data.sampling import Choice
 from daskmr.data.sources.given import parse_sources, spooled
 from daskmr.errors import InputError, JobError, TaskFailed
-from daskmr.job.job import Job, describe_steps
+from daskmr.job.job import Job, describe_params, describe_steps, function_names
 from daskmr.job.keys import sorted_keys
 from daskmr.job.ported import Say, find_ported, load_ported
 from daskmr.job.process_errors import no_children
@@ -45,14 +45,13 @@ from daskmr.store.credentials import given
 from daskmr.store.open_stores import stores_closed
 from daskmr.tasks.guard import in_thread, no_exit, shortened
 from daskmr.tasks.spilled_values import on_disk
-from daskmr.text import counted, shell_word, shorten
+from daskmr.text import counted, shell_word
 
 if TYPE_CHECKING:
     from daskmr.data.input_file import InputFile
 
 __all__ = ["alike", "check_script"]
 
-_OPTIONAL = ("combine", "reduce", "setup_reduce", "setup_map", "finish_map", "finish_reduce")
 _SHOWN = 20  # pairs, and lines of output
 _BAD_SHOWN = 5
 _VALUES = 5  # sorted values of a key
@@ -74,12 +73,14 @@ def check_script(
     where: Any = (),
     date: Any = None,
     params: Mapping[str, Any] | None = None,
+    files: Any = None,
+    py_files: Iterable[str] = (),
     **options: Any,
 ) -> int:
     """Load a script, and try it on the first records of its input, if one is given.
 
     - `script`, `data_dir`, `input_filter`, `aws_key`, `aws_secret_key`, `on_listing`, `where`,
-      `date`, `params`, `**options`: as for `daskmr.mapreduce`.
+      `date`, `params`, `files`, `py_files`, `**options`: as for `daskmr.mapreduce`.
     - `say`: called as ``say(title, text)`` for each finding.
     - `limit_records`: the number of records to map.
     - `only`: paths of the files to read.
@@ -92,7 +93,7 @@ def check_script(
     config = sources.settled(load_config(**options))
 
     def try_script() -> int:
-        job = load_ported(script, say, params)
+        job = load_ported(script, say, params, files, py_files)
         form = choose_format(job, options, config, in_rows=True, data=sources.given)
         check = _Check(job, say, form)
         check.script()
@@ -162,8 +163,7 @@ class _Check(_Transcript):
     def script(self) -> None:
         """Show which functions the script defines."""
         job = self.job
-        functions = ["map", *(name for name in _OPTIONAL if getattr(job, name) is not None)]
-        self._say("script", f"{job.path or 'the job'} defines {', '.join(functions)}")
+        self._say("script", f"{job.path or 'the job'} defines {', '.join(function_names(job))}")
         for described in describe_steps(job):
             self._say("steps", described)
         for step in self.steps:
@@ -173,10 +173,10 @@ class _Check(_Transcript):
         for script in job.scripts:
             file = os.path.basename(script.path or "")
             ported += find_ported(script.files, file) if file else []
-            for name, declared in script.declared_params.items():
-                value = f"{name} = {shorten(str(declared.value), _WIDTH)}"
-                value += "" if declared.is_given else " (default)"
-                self._say("params", value if script is job else f"{value} in {file}")
+            for sent in script.shipped.sent.values():
+                self._say("files", sent.shown)
+        for described in describe_params(job):
+            self._say("params", described)
         self._columns()
         for text in [*job.notes, *ported]:
             self._warn(text)
@@ -185,7 +185,7 @@ class _Check(_Transcript):
 
     def _columns(self) -> None:
         """Show which columns the script names."""
-        maybe, output = self.form.maybe_columns, self.job.declared.names_of_output
+        maybe, output = self.form.maybe_columns, self.steps[-1].output_names
         for what, names in (
             ("the input", self.form.columns),
             ("the input or the output", maybe),

@@ -20,6 +20,7 @@ from daskmr.data.parts import Part
 from daskmr.diagnostics.run_state import RunOutline
 from daskmr.errors import JobError
 from daskmr.history import PHASES, StepFigures
+from daskmr.job.job import describe_params
 from daskmr.tasks.crashes import Mark, by_task, is_alive, read_marks
 from daskmr.tasks.deaths import explain_death, explain_kills, file_of_death
 from daskmr.tasks.fold import Spilling
@@ -109,6 +110,7 @@ def outline_of(request: Request, inputs: Inputs, plan: Sequence[Partition]) -> R
         merges=(len(plan) - 1) * (buckets + 1) if reduces else 0,
         buckets=buckets,
         inline=request.inline or not files,
+        params=describe_params(request.job),
     )
 
 

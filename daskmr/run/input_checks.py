@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from daskmr.config import Config
 from daskmr.data.inputs import Inputs
@@ -20,8 +21,12 @@ from daskmr.store.source import Source
 from daskmr.tasks.tally import OPENING_LINES, Opening, Tally, explain_untabbed
 from daskmr.text import counted, some
 
+if TYPE_CHECKING:
+    from daskmr.run.request import Request
+
 __all__ = [
     "check_grown",
+    "check_kept",
     "check_opening",
     "describe_grown",
     "refuse_input_as_output",
@@ -125,6 +130,33 @@ def refuse_to_replace_input(inputs: Inputs, name: str, path: str) -> None:
         # A link may have another name; resolving the links of all files would take too long.
         if file.size in sizes and os.path.realpath(inputs.locate(file.path)) in real:
             raise _replaces_input(name)
+
+
+def check_kept(request: Request, inputs: Inputs) -> None:
+    """Raise InputError if an output of ``--keep-steps`` would replace something else."""
+    for number, step in enumerate(request.job.steps[:-1] if request.keep_steps else (), 1):
+        path = request.kept_path(number, step)
+        try:
+            if os.path.isdir(path):
+                raise InputError("That is a directory.")
+            output = request.output
+            if output is not None and _is_in_way(path, output):
+                raise InputError(f"That is in the way of the output {output!r}.")
+            request.refuse_to_overwrite(path)
+            refuse_to_replace_input(inputs, path, path)
+            continue
+        except InputError as error:
+            reason = str(error).replace(" Name another output with --output.", "")
+        raise InputError(
+            f"--keep-steps {request.keep_steps} writes {path}. {reason} Name another directory."
+        )
+
+
+def _is_in_way(path: str, output: str) -> bool:
+    """Check whether one of two paths is that of the other, or of a folder that the other is in."""
+    places = [os.path.join(os.path.realpath(each), "") for each in (path, output)]
+    shorter, longer = sorted(places, key=len)
+    return longer.startswith(shorter)
 
 
 def _replaces_input(name: str) -> InputError:

@@ -126,7 +126,10 @@ def mapreduce(
         The date that ``today``, ``yesterday`` and ``-7d`` refer to; by default today, in UTC.
     **options
         Any setting under ``daskmr:`` in Dask's configuration, such as ``num_mappers=4``; and
-        ``keep_steps="DIR"``, to write the pairs between steps to files in a directory, too.
+        ``keep_steps="DIR"``, to write the pairs between steps to files in a directory, too;
+        ``files=["lookup.tsv"]`` or ``files={NAME: PATH}``, files and directories to send to the workers,
+        where the functions find them by `daskmr.file`; ``py_files=["DIR"]``, folders and zip archives
+        with modules that the script imports.
 
     Returns
     -------

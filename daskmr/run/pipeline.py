@@ -7,16 +7,18 @@ in docs/design.md.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from typing import IO, Any
 
+from daskmr.cluster.delivery import check_files, delivered
 from daskmr.cluster.session import Session, connect
 from daskmr.data.inputs import Inputs, find_inputs
 from daskmr.data.partition import MIN_PARTITIONS, Partition
 from daskmr.data.sources.given import STDIN, spool
 from daskmr.diagnostics.collector import Collector
+from daskmr.job.job import Job
 from daskmr.run.execution import (
     Outcome,
     live_page_of,
@@ -25,6 +27,7 @@ from daskmr.run.execution import (
     with_scheduler,
 )
 from daskmr.run.input_checks import (
+    check_kept,
     check_opening,
     describe_grown,
     refuse_input_as_output,
@@ -36,7 +39,7 @@ from daskmr.run.record_format import pointing_to_inspect
 from daskmr.run.request import Request
 from daskmr.run.result import Result
 from daskmr.run.stopwatch import Stopwatch
-from daskmr.run.workspace import Workspace, placed, workspace_of
+from daskmr.run.workspace import Placement, Workspace, placed, workspace_of
 from daskmr.store.open_stores import stores_closed
 
 __all__ = ["run_request"]
@@ -100,18 +103,17 @@ def _list_input(request: Request, workspace: Workspace, collector: Collector) ->
     )
     workspace.at_end(inputs.sweep)
     refuse_input_as_output(inputs, workspace.target)
+    check_kept(request, inputs)
     if not inputs.listing.files and not request.config.allow_empty:
         inputs.listing.refuse_nothing()
     return inputs
 
 
-def _passed_env(session: Session, names: Sequence[str]) -> AbstractContextManager[str]:
-    """Pass environment variables to workers elsewhere; those of this machine have them."""
-    if not names or session.client is None or not session.is_elsewhere:
-        return nullcontext("")
-    from daskmr.cluster.env_plugin import passed_env  # deferred: imports distributed
-
-    return passed_env(session.client, names)
+def _delivered(
+    request: Request, session: Session, placement: Placement
+) -> AbstractContextManager[Job]:
+    host = None if placement.store is None else placement.store.host
+    return delivered(request.job, session, request.pass_env, placement.run_dir.path, host)
 
 
 def _execute(
@@ -145,10 +147,10 @@ def _execute(
     )
     with (
         connected as session,
-        _passed_env(session, request.pass_env) as token,
         placed(session, config, inputs, workspace) as placement,
+        _delivered(request, session, placement) as job,
     ):
-        request = replace(request, job=request.job.with_passed_env(token))
+        request = replace(request, job=job)
         target = workspace.target
         check_reach(target, session, placement)
         check_step_reach(request, placement)
@@ -160,6 +162,7 @@ def _execute(
         ):
             outcome = run_steps(request, session, placement, plan, collector, stopwatch)
             outcome = replace(outcome, notes=(*notes, *outcome.notes))
+            check_files(job, session)
         # No task will be retried now, so remove the segments to make space for the output.
         placement.run_dir.remove_segments()
         stopwatch.lap()

@@ -19,7 +19,7 @@ from daskmr.data.partition import Partition, estimate_bytes
 from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.data.sources.given import spooled
 from daskmr.errors import InputError
-from daskmr.job.job import describe_steps
+from daskmr.job.job import Job, describe_params, describe_steps
 from daskmr.run.estimate import Estimate, Sample, estimate, map_sample
 from daskmr.run.input_checks import refuse_to_replace_input
 from daskmr.run.outputs.side_cars import check_side_cars, side_car_paths
@@ -146,6 +146,7 @@ class Plan:
     partitions: Balance
     reducing: Reducing | None  # ``None`` for a map-only job
     workers: int | None  # ``None`` on a cluster
+    params: tuple[str, ...] = ()  # of the script, each with its value
     steps: tuple[str, ...] = ()  # of a job that has several: what messages call them, and functions
     requests: Requests | None = None  # ``None`` without a store, or offline
     disks: tuple[Disk, ...] = ()
@@ -172,6 +173,8 @@ def make_plan(
     date: Any = None,
     params: Mapping[str, Any] | None = None,
     pass_env: Iterable[str] = (),
+    files: Any = None,
+    py_files: Iterable[str] = (),
     **options: Any,
 ) -> Plan:
     """Plan what `daskmr.mapreduce` would do with the same arguments.
@@ -186,7 +189,7 @@ def make_plan(
     """
     request = check_request(
         script,
-        options,
+        {**options, "files": files, "py_files": py_files},
         choice=choice,
         data_dir=data_dir,
         input_filter=input_filter,
@@ -218,11 +221,17 @@ def make_plan(
             refuse_to_replace_input(inputs, output, output)
             bad_path, meta_path = side_car_paths(output)
             check_side_cars(bad_path, meta_path if config.meta else None)
-        job, is_path = request.job, isinstance(script, str | os.PathLike)
-        name = os.fspath(script) if is_path and job.code is None else job.name
-        if isinstance(script, list | tuple):
-            name = " ".join(step.path or step.name for step in job.steps)
-        return _Planner(request, inputs, output).plan(name, estimating)
+        scripts = script if isinstance(script, list | tuple) else [script]
+        names = [
+            _name_of(each, one) for each, one in zip(scripts, request.job.scripts, strict=True)
+        ]
+        return _Planner(request, inputs, output).plan(" ".join(names), estimating)
+
+
+def _name_of(script: Any, job: Job) -> str:
+    """Return what a script was called: its path as it was given, if it has one."""
+    is_path = isinstance(script, str | os.PathLike) and job.code is None
+    return os.fspath(script) if is_path else job.name
 
 
 def _is_file(output: str) -> bool:
@@ -279,6 +288,7 @@ class _Planner:
             partitions=partitions,
             reducing=Reducing(*request.count_buckets(self.files)) if request.job.reduce else None,
             workers=self.workers,
+            params=describe_params(request.job),
             steps=describe_steps(request.job),
             requests=requests,
             disks=self._disks(kept, spilled),

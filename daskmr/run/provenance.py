@@ -27,14 +27,15 @@ from daskmr.data.output_directory.base import Output, OutputDirectory
 from daskmr.data.readers.records import KEYED
 from daskmr.data.sources.given import Recorded, source_name
 from daskmr.errors import InputError
-from daskmr.job.job import Job
+from daskmr.job.job import Job, function_names
 from daskmr.job.loading import Code
 from daskmr.job.params.given import Recorded as RecordedParam
-from daskmr.run.outputs.side_cars import FORMAT, META_SUFFIX, NamedOutput
+from daskmr.run.outputs.side_cars import FORMAT, META_SUFFIX, NamedOutput, side_car_paths
 from daskmr.tasks.tally import by_group
 from daskmr.text import HIDDEN, masked, shell_word, some
 
 if TYPE_CHECKING:
+    from daskmr.history import StepFigures
     from daskmr.run.execution import Outcome
     from daskmr.run.request import Request
     from daskmr.run.stopwatch import Stopwatch
@@ -44,6 +45,7 @@ __all__ = [
     "describe_run",
     "differences",
     "read_meta",
+    "recorded_files",
     "recorded_params",
     "repeat",
     "script_in",
@@ -87,6 +89,8 @@ def describe_run(
     provenance = {
         "script": _describe_script(request.job),
         "params": dict(request.job.params),
+        "files": _describe_sent(request.job),
+        "py_files": list(request.job.py_files),
         "pass_env": list(request.pass_env),
         **_describe_steps(request.job),
         "filter": {"path": _absolute(request.filter_path), **schema.as_filter()},
@@ -124,14 +128,34 @@ def _describe_script(job: Job) -> dict[str, Any]:
     }
 
 
+def _figures_of(step: StepFigures) -> dict[str, Any]:
+    kept = os.path.realpath(step.kept) if step.kept else ""
+    return step._replace(kept=kept)._asdict()
+
+
+def _describe_sent(job: Job) -> dict[str, Any]:
+    """Describe the files that are sent with a script, by name."""
+    shipped = job.shipped
+    return {
+        name: {
+            "path": sent.path,
+            "size": sent.size,
+            "sha256": sent.digest,
+            **({} if sent.files is None else {"files": sent.files}),
+            "given": name in shipped.given,  # rather than listed by the script
+        }
+        for name, sent in shipped.sent.items()
+    }
+
+
 def _describe_steps(job: Job) -> dict[str, Any]:
     """Describe the steps of a job that has several, each with its script if that is another one."""
     steps: list[dict[str, Any]] = []
     for step in job.steps:
-        functions = [name for name in ("combine", "reduce") if getattr(step, name) is not None]
-        steps.append({"name": step.step_name, "functions": ["map", *functions]})
+        steps.append({"name": step.step_name, "functions": [*function_names(step)]})
         if step is not job and step in job.scripts:
             steps[-1] |= {"script": _describe_script(step), "params": dict(step.params)}
+            steps[-1]["files"] = _describe_sent(step)
     return {"steps": steps} if len(steps) > 1 else {}
 
 
@@ -213,7 +237,7 @@ def describe_outcome(
             **{name: figure for name, figure in counts.items() if name not in _NOT_IN_META},
             "keys": outcome.keys,
             "lines": outcome.lines,
-            **({"steps": [step._asdict() for step in outcome.steps]} if outcome.steps else {}),
+            **({"steps": [_figures_of(step) for step in outcome.steps]} if outcome.steps else {}),
         },
         "counters": by_group(tally.counters),
         "bad_records": {
@@ -296,10 +320,12 @@ def _timestamp(seconds: float) -> str:
 
 
 def read_meta(path: str) -> dict[str, Any]:
-    """Read a provenance file.
+    """Read a provenance file; `path` may also be that of its output.
 
     Raises `InputError` if it cannot be read, or has another format or version.
     """
+    beside_output = side_car_paths(path)[1]
+    path = beside_output if os.path.isfile(beside_output) else path
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
@@ -356,7 +382,8 @@ def repeat(
         again["data_dir"] = _sources_again(again["data_dir"], names, path, "bucket" in given)
     # A URL with masked credentials must be given again.
     masks = {n for n, v in again.items() if isinstance(v, str) and "://" in v and HIDDEN in v}
-    again["params"] |= options.get("params") or {}
+    for part in ("params", "files"):
+        again[part] |= options.get(part) or {}
     known = {n: v for n, v in again.items() if v is not None and n not in masks}
     return script, {**options, **known, **{name: options[name] for name in given}}, meta
 
@@ -364,16 +391,26 @@ def repeat(
 def recorded_params(meta: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of a run; those that a script does not have any more are ignored."""
     found: dict[str, dict[int, Any]] = {}
-    for place, params in enumerate(_params_in(meta)):
+    for place, params in enumerate(_parts_in(meta, "params")):
         for name, value in params.items():
             found.setdefault(name, {})[place] = value
     return {name: RecordedParam(values) for name, values in found.items()}
 
 
-def _params_in(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the parameters of each script of a run."""
+def recorded_files(meta: Mapping[str, Any]) -> dict[str, str]:
+    """Return the paths of the files that were given for a run, by name."""
+    return {
+        name: file["path"]
+        for files in _parts_in(meta, "files")
+        for name, file in files.items()
+        if file["given"]
+    }
+
+
+def _parts_in(meta: Mapping[str, Any], part: str) -> list[Mapping[str, Any]]:
+    """Return the parameters or files of each script of a run."""
     steps = meta.get("steps", ())
-    return [meta.get("params", {}), *(step["params"] for step in steps if "params" in step)]
+    return [meta.get(part, {}), *(step[part] for step in steps if part in step)]
 
 
 def script_in(meta: Mapping[str, Any]) -> str | list[str] | None:
@@ -431,7 +468,8 @@ def _recorded(meta: Mapping[str, Any]) -> dict[str, Any]:
     records = meta.get("records") or _KEYED
     if records["name"] not in ("keyed", "read"):
         options |= {"records": records["name"], "key": records["key"]}
-    options["params"] = recorded_params(meta)
+    options |= {"params": recorded_params(meta), "files": recorded_files(meta)}
+    options["py_files"] = tuple(meta.get("py_files", ()))
     choice = meta["sample"] or {}
     options |= {option: choice[name] for name, option in _CHOICE.items() if name in choice}
     if choice.get("share") is not None:
@@ -444,7 +482,12 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str,
     same_part = before["sample"] == now["sample"]
     return (
         *_scripts_differ(_scripts(before), _scripts(now)),
-        *chain.from_iterable(map(_params_differ, _params_in(before), _params_in(now))),
+        *chain.from_iterable(
+            map(_params_differ, *(_parts_in(run, "params") for run in (before, now)))
+        ),
+        *chain.from_iterable(
+            map(_sent_differ, *(_parts_in(run, "files") for run in (before, now)))
+        ),
         *_records_differ(before.get("records", _KEYED), now["records"]),
         *_input_differs(before["input"], now["input"], same_part),
     )
@@ -472,6 +515,13 @@ def _params_differ(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterabl
         values = [repr(run[name]) if name in run else "not set" for run in (now, before)]
         if values[0] != values[1]:
             yield f"the parameter {name} differs from the repeated run: now {values[0]}, then {values[1]}"
+
+
+def _sent_differ(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
+    digests = [{name: run[name]["sha256"] for name in run} for run in (before, now)]
+    for name in sorted({name for name, _ in digests[0].items() ^ digests[1].items()}):
+        kind = "has changed" if name in before and name in now else "is new"
+        yield f"the file {name} that is sent {kind if name in now else 'is gone'} since the repeated run"
 
 
 def _records_differ(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:

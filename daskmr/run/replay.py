@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -22,7 +22,7 @@ from daskmr.job.loading import load_job
 from daskmr.job.process_errors import explain_process_error, no_children
 from daskmr.job.tracebacks import describe_exception, user_location
 from daskmr.run.outputs.side_cars import is_meta, meta_path_of
-from daskmr.run.provenance import read_meta, recorded_params, script_in
+from daskmr.run.provenance import read_meta, recorded_files, recorded_params, script_in
 from daskmr.run.record_format import choose_format
 from daskmr.run.trial import TrialOutput
 from daskmr.tasks.guard import Returned, is_interruption, no_exit, shortened
@@ -151,14 +151,19 @@ def dims_of(path: str, layout: Layout, root: str | None = None) -> Dims:
 
 
 def open_replay(
-    path: str, script: str | None, given: str | None, params: Mapping[str, Any] | None = None
+    path: str,
+    script: str | None,
+    given: str | None,
+    params: Mapping[str, Any] | None = None,
+    files: Mapping[str, str] | None = None,
+    py_files: Sequence[str] = (),
 ) -> Replay:
     """Read saved bad records, and load the script of their run.
 
     - `path`: the path of an ``OUTPUT.bad.jsonl``.
     - `script`, `given`: the script and the layout; by default those of the run, from its
       ``OUTPUT.meta.json``, or without that the layout that the script declares.
-    - `params`: parameters of the script, which go before those of the run.
+    - `params`, `files`, `py_files`: as for `load_job`; they go before those of the run.
     Raises `InputError` if a file cannot be read, or the script is not known.
     """
     records = tuple(read_bad_records(path))
@@ -172,7 +177,9 @@ def open_replay(
         raise InputError(
             f"{meta_path} does not name the script, because {reason}. Give it with --script."
         )
-    job = load_job(found, recorded_params(meta or {}) | dict(params or {}))
+    own = recorded_params(meta or {}) | dict(params or {})
+    sent = recorded_files(meta or {}) | dict(files or {})
+    job = load_job(found, own, sent, py_files or (meta or {}).get("py_files", ()))
     if given is None and meta is not None:
         layout = recorded_layout(meta.get("template"), meta["layout"])
     else:

@@ -47,6 +47,7 @@ __all__ = [
     "schema_of",
 ]
 
+_NOT_SETTINGS = ("keep_steps", "files", "py_files")  # among the options
 _MOST_REDUCERS = 1000  # limit of --num-reducers
 _NO_CREDENTIALS = (
     "Credentials given as options cannot be sent to the workers of a cluster without exposing them "
@@ -103,6 +104,12 @@ class Request:
         _refuse_to_overwrite(
             output, self.job, self.filter_path, self.schema.file, *self.sources.lists
         )
+
+    def kept_path(self, number: int, step: Job) -> str:
+        """Return the path of the output of ``--keep-steps`` for one step."""
+        assert self.keep_steps is not None
+        suffix = next(iter(self.output_format.suffixes), ".txt")
+        return os.path.join(self.keep_steps, f"{number}-{step.step_name or 'step'}{suffix}")
 
     @property
     def is_indexed(self) -> bool:
@@ -170,7 +177,7 @@ def check_request(
     keys and a watcher were given.
     """
     sources, passed = parse_sources(data_dir), check_names(pass_env)
-    keep_steps, options = options.get("keep_steps"), _settings_in(options)
+    (keep_steps, *sent), options = _without_settings(options)
     config = sources.settled(choose(load_config(**options), options, client, inline))
     if client is not None and not hasattr(client, "scheduler_info"):
         raise InputError(f"client must be a distributed.Client, not {client!r}.")
@@ -178,7 +185,7 @@ def check_request(
     _check_settings(config, inline, local)
     if not local and has_credentials:
         raise InputError(_NO_CREDENTIALS)
-    job = _load(job, params, watched)
+    job = _load(job, params, sent, watched)
     output = None if output is None else os.fspath(output)
     output_format = _format_of(output, config)
     in_rows = output is None or output_format.rows is not None
@@ -212,14 +219,16 @@ def check_request(
     )
 
 
-def _settings_in(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name != "keep_steps"}
+def _without_settings(options: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Return the options that are no settings, and those that are."""
+    settings = {name: value for name, value in options.items() if name not in _NOT_SETTINGS}
+    return [options.get(name) for name in _NOT_SETTINGS], settings
 
 
-def _load(job: Any, params: Mapping[str, Any] | None, watched: bool) -> Job:
+def _load(job: Any, params: Mapping[str, Any] | None, sent: Sequence[Any], watched: bool) -> Job:
     # Loggers that the script creates while it is loaded must be captured if it runs in this process.
     with redirected() if watched else contextlib.nullcontext():
-        return load_job(job, params)
+        return load_job(job, params, *sent)
 
 
 def _check_steps(job: Job, keep_steps: Any) -> str | None:
@@ -311,7 +320,8 @@ def _check_deletion(delete_data: bool, output: str | None, sources: Sources) -> 
 
 def _refuse_to_overwrite(output: str, job: Job, *sources: Any) -> None:
     """Raise InputError if the output, or one of its side-cars, would replace part of the job."""
-    scripts = [step.path for step in job.steps]
+    files = [sent.path for step in job.steps for sent in step.shipped.sent.values()]
+    scripts = [*(step.path for step in job.steps), *files]
     for path in (output, *side_car_paths(output)):
         real = os.path.realpath(path)
         for source in (*scripts, *sources):

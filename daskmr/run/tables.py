@@ -97,7 +97,7 @@ def _as_lists(
 def columns_of(job: Job) -> tuple[str, ...] | None:
     """Return the names of the columns of the output that the script gives."""
     try:
-        return check_columns(job.declared.names_of_output)
+        return check_columns(job.output_names)
     except ValueError as error:
         raise InputError(
             f"The columns of {job.path or 'the job'} cannot be used: {error}."

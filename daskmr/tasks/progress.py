@@ -118,7 +118,7 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 class Reporter:
-    """Reporter of the progress of one task: a few times a second at most, and at its end.
+    """Reporter of the progress of one task: at its beginning and end, and at most a few times a second.
 
     - `run_dir`: the run's folder; ``None`` reports nothing.
     - `phase`, `number`: as in a `Report`.
@@ -135,6 +135,7 @@ class Reporter:
         self._counts = counts
         self.hot_keys: tuple[HotKey, ...] = ()
         self._start = clock.now()
+        self._has_reported = False
         self._file = ""
         self._fetching = False
         self._lines = 0
@@ -163,10 +164,13 @@ class Reporter:
         self.begin("")
 
     def step(self, lines: int) -> None:
-        """Report, if a report is due, that `lines` lines of the file have been read."""
+        """Report that `lines` lines of the file have been read, if it is the first report or one is due."""
         self._lines = lines
-        if self._run_dir is not None and time.monotonic() - _process.reported > _EVERY:
-            _process.reported = time.monotonic()
+        if self._run_dir is None:
+            return
+        now = time.monotonic()
+        if not self._has_reported or now - _process.reported > _EVERY:
+            self._has_reported, _process.reported = True, now
             publish(self._run_dir, self._report())
 
     def _report(self, done: bool = False) -> Report:

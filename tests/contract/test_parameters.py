@@ -214,7 +214,12 @@ def test_check_shows_and_uses_them(place: Path) -> None:
 
 def test_plan_maps_with_them(place: Path) -> None:
     words = ("plan", "scripts/job.py", "-d", "data", "--layout", "flat", *WORDS)
-    assert daskmr(*words, cwd=place).returncode == 0
+    done = daskmr(*words, cwd=place)
+    assert done.returncode == 0, done.stderr
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert lines[lines.index("params least = 8") :][:3] == [
+        "params least = 8", "day = 2024-01-31", "tags = ['x', 'y']",
+    ]  # fmt: skip
 
 
 def test_from_repeats_them_and_replay_uses_them(place: Path) -> None:

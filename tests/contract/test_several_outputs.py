@@ -300,6 +300,38 @@ def test_a_file_that_cannot_be_placed_leaves_none(run, tmp_path, monkeypatch, fa
     assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
 
 
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_killed_commit_loses_no_earlier_output(run, tmp_path, monkeypatch, has_links):
+    """Also of names so long that they have the same beginning, in more bytes than characters."""
+    long = "é" * 122
+    run(output=long)
+    before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path, "é")}
+    del before[f"{long}.meta.json"]
+    if not has_links:
+        monkeypatch.setattr(os, "link", lambda *args: os.stat("/nowhere"))
+    commit, seen = OutputFile.commit, []
+
+    def killed(self):
+        seen.append([name for name in before if has_links and not (tmp_path / name).exists()])
+        if self.name == f"{tmp_path}/{long}":
+            raise JobError("killed")
+        commit(self)
+
+    monkeypatch.setattr(OutputFile, "commit", killed)
+    with pytest.raises(JobError, match="killed"):
+        run(Job(emit, reduce=lambda *args: split(*args) or args[2].write_to("new", 1, 1)), long)
+    assert seen == [[], [], [], []]
+    assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path, "é")} == before
+
+
+def test_what_a_killed_commit_leaves_is_removed(run, tmp_path):
+    (tmp_path / ".out.1.0123456789ab.old").write_text("x")
+    (tmp_path / ".out.2.other.0123456789ab.old").write_text("x")
+    run(output="out")
+    left = [name for name in os.listdir(tmp_path) if name.endswith(".old")]
+    assert left == [".out.2.other.0123456789ab.old"]
+
+
 def test_earlier_outputs_of_other_names_are_removed(run, tmp_path):
     run(output="out")
     (tmp_path / "out.mine").write_text("x")
@@ -377,6 +409,13 @@ def test_standard_output_has_none_beside_it(tmp_path):
     assert "--inline -o /dev/null" in done.stderr  # a command that works
     done = daskmr("run", "job.py", "-d", "data", "--inline", "-o", "/dev/null", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_directory_is_not_called_a_stream(tmp_path):
+    write_tree(tmp_path / "data", LINES)
+    (tmp_path / "job.py").write_text(SCRIPT)
+    done = daskmr("run", "job.py", "-d", "data", "-o", ".", "--inline", cwd=tmp_path)
+    assert (done.returncode, "The output '.' is a directory" in done.stderr) == (2, True)
 
 
 def test_a_write_after_the_call_is_refused(run):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from daskmr.errors import InputError, JobError
 from daskmr.job.job import Job
 from daskmr.run import workspace
 from daskmr.tasks import reduce as reducing
+from daskmr.tasks.spilled_values import SpilledValues
 
 # --- steps to choose from: each is a `map`, and maybe `combine` and `reduce` -----------------------
 
@@ -165,8 +167,15 @@ def test_any_steps_give_what_plain_python_gives(
 # --- bytes ----------------------------------------------------------------------------------------
 
 CHAIN = """
-import os, signal, time
+import os, signal
 from daskmr import Job
+
+def die_once(flag):
+    try:
+        open(flag, "x").close()
+    except FileExistsError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
 
 def pairs(key, dims, value, context):
     for number, word in enumerate(value.split()):
@@ -254,8 +263,38 @@ def test_bytes_do_not_depend_on_reducers_mappers_or_memory(
     assert run(write_job(tmp_path), words, tmp_path, **options) == answer
 
 
-def once(flag: Path, what: str = "os.kill(os.getpid(), signal.SIGKILL)") -> str:
-    return f"os.path.exists({str(flag)!r}) or (open({str(flag)!r}, 'x').close(), {what})"
+def test_bytes_do_not_depend_on_whether_values_are_on_disk(tmp_path: Path) -> None:
+    """Of `hot`, they are where all keys are in one bucket, and are written as they are."""
+    (tmp_path / "data").mkdir()
+    for number in range(32):
+        keys = ["hot"] * 156 + [f"k{n % 50}" for n in range(1000)]
+        text = "".join(f"{key}\t{n % 1000}\n" for n, key in enumerate(keys))
+        (tmp_path / f"data/{number:02}.log").write_text(text)
+    on_disk = []
+
+    def numbers(key: Any, dims: Any, value: Any, context: Any) -> None:
+        context.write(key, int(value))
+
+    def values_of(key: Any, values: Any, context: Any) -> None:
+        on_disk.append(type(values) is SpilledValues)
+        context.write(key, values)
+
+    def thirds(key: Any, dims: Any, values: Any, context: Any) -> None:
+        for value in values:
+            context.write(value % 3, value / 7)
+
+    jobs = [Job(numbers, reduce=values_of), Job(thirds, combine=total, reduce=total)]
+    options: dict[str, Any] = {"spill_bytes": 150_000, "inline": True, "layout": "{name}.log"}
+    one, many = (
+        [*mapreduce(jobs, data_dir=tmp_path / "data", num_reducers=reducers, **options)]
+        for reducers in (1, 50)
+    )
+    assert one == many
+    assert sum(on_disk) == 1
+
+
+def once(flag: Path) -> str:
+    return f"die_once({str(flag)!r})"
 
 
 def test_workers_that_are_killed_in_a_step_change_nothing(
@@ -319,6 +358,25 @@ def test_workers_that_share_no_disk_use_the_spill_dir(
     assert (parts["step 1"], parts["step 2"], parts["step 3"]) == (0, 2, 2)
 
 
+@pytest.mark.parametrize("bad", [True, False])
+def test_input_of_which_pairs_are_bad_is_not_deleted(tmp_path: Path, bad: bool) -> None:
+    """The pairs are not saved, so the input alone has their data."""
+
+    def picky(key: Any, dims: Any, value: Any, context: Any) -> None:
+        if bad and key == "a":
+            raise ValueError("a")
+        context.write(key, value)
+
+    (tmp_path / "1.log").write_text("a\t1\nb\t2\n")
+    result = mapreduce(
+        [Job(map=same), Job(map=picky)], data_dir=tmp_path, output=tmp_path / "out",
+        work_dir=tmp_path / "work", delete_data=True, inline=True, **OPTIONS,
+    )  # fmt: skip
+    assert (tmp_path / "1.log").exists() is bad
+    assert result.deleted == (0 if bad else 1)
+    assert len(result.notes) == int(bad)
+
+
 # --- what is kept ---------------------------------------------------------------------------------
 
 
@@ -334,6 +392,64 @@ def test_the_pairs_of_steps_are_kept_as_outputs(words: str, tmp_path: Path) -> N
         lines = (tmp_path / "kept" / path).read_text().splitlines()
         assert len(lines) == step.written
         assert step.kept == str(tmp_path / "kept" / path)
+
+
+def test_what_is_kept_replaces_nothing_else(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "1-pairs.txt").write_text("a\tb\n")
+    job = Path(write_job(tmp_path))
+    script = job.rename(tmp_path / "1-pairs.txt")
+    (tmp_path / "full" / "2-shorter.txt").mkdir(parents=True)
+    for output, folder, reason in (
+        ("out", "data", "replace one of the input files"),
+        ("out", ".", "replace a file that the job needs"),
+        ("out", "full", "is a directory"),
+        ("out", "out", "in the way of the output"),
+        ("kept/1-pairs.txt", "kept", "in the way of the output"),
+        ("kept/", "kept", "in the way of the output"),
+    ):
+        before = sorted(tmp_path.rglob("*"))
+        if "/" in output[:-1]:
+            (tmp_path / "kept").mkdir()
+        with pytest.raises(InputError, match=rf"--keep-steps .* writes .*{reason}.*directory\."):
+            mapreduce(
+                script, data_dir=data, output=f"{tmp_path}/{output}", inline=True,
+                keep_steps=f"{tmp_path}/{folder}", work_dir=tmp_path / "work", layout="flat",
+            )  # fmt: skip
+        (tmp_path / "kept").is_dir() and (tmp_path / "kept").rmdir()
+        assert sorted(tmp_path.rglob("*")) == before
+    assert (data / "1-pairs.txt").read_text() == "a\tb\n"
+
+
+def test_what_is_kept_is_no_input_of_the_same_job(words: str, tmp_path: Path) -> None:
+    job, data = write_job(tmp_path), tmp_path / "data"
+    shutil.copytree(words, data)
+    options = {"data_dir": data, "inline": True, "layout": "flat", "work_dir": tmp_path / "work"}
+    output, folder = f"{data}/out.txt", f"{data}/kept"
+    mapreduce(job, output=output, keep_steps=folder, **options)
+    before = Path(output).read_bytes()
+    mapreduce(job, output=output, **options)
+    assert Path(output).read_bytes() == before
+
+
+def test_the_columns_of_what_is_kept_are_those_of_its_step(words: str, tmp_path: Path) -> None:
+    (tmp_path / "job.py").write_text(
+        "from daskmr import Job\n"
+        "columns = 'word', 'n', 'letters'\n"
+        "def map(key, dims, value, context): context.write(key, (value, len(key)))\n"
+        "def once(key, dims, value, context): context.write(str(value)[:4], 1)\n"
+        "def total(key, values, context): context.write(key, sum(values))\n"
+        "named = Job(map=once, reduce=total, output_columns=('text', 'times'))\n"
+        "steps = [Job(map=once), named, Job(map=map)]\n"
+    )
+    mapreduce(
+        tmp_path / "job.py", data_dir=words, output=tmp_path / "out.csv", keep_steps=tmp_path / "kept",
+        work_dir=str(tmp_path / "work"), inline=True, **OPTIONS,
+    )  # fmt: skip
+    files = [*sorted((tmp_path / "kept").iterdir()), tmp_path / "out.csv"]
+    headers = [path.read_text().splitlines()[0] for path in files]
+    assert headers == ["key,value", "text,times", "word,n,letters"]
 
 
 def test_a_job_of_one_step_has_nothing_to_keep(words: str) -> None:
@@ -496,6 +612,7 @@ def test_check_tries_each_step(scripts: Path) -> None:
     assert "step step 2 of 2 (second)" in lines
     assert "input the pairs of step 1 of 2 (first)" in lines
     assert "records 8 records gave 8 pairs under 4 keys" in lines
+    assert "columns of the output: letters, words, kind" in lines
     assert lines[-4:] == [
         "output 2 (4, 'Length')", "3 (2, 'Length')", "4 (1, 'Length')", "8 (1, 'Length')",
     ]  # fmt: skip
@@ -504,7 +621,7 @@ def test_check_tries_each_step(scripts: Path) -> None:
 def test_plan_lists_the_steps(scripts: Path) -> None:
     shown, _ = command("plan", "first.py", "second.py", "-d", "data/*.log", cwd=scripts)
     lines = [" ".join(line.split()) for line in shown.splitlines()]
-    assert f"plan {scripts / 'first.py'} {scripts / 'second.py'} over data/*.log" in lines
+    assert "plan first.py second.py over data/*.log" in lines
     assert "steps step 1 of 2 (first): map, reduce" in lines
     assert "step 2 of 2 (second): map, reduce" in lines
 

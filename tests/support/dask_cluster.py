@@ -7,16 +7,18 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psutil
 from dask.bag import Bag, from_sequence
 
-__all__ = ["DaskCluster", "DaskWorker", "bag"]
+__all__ = ["DaskCluster", "DaskWorker", "bag", "can_hide", "without"]
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
@@ -28,15 +30,42 @@ def bag(function: Callable[[int], Any], n: int = 4) -> Bag:
     return from_sequence(range(n), npartitions=n).map(function)
 
 
+def without(folder: Path) -> tuple[str, ...]:
+    """Return the beginning of a command, which then finds `folder` empty.
+
+    It has mounts of its own (a namespace), in which an empty file system covers the folder. Who is
+    not root gets them in a user namespace, where the system allows that (`can_hide`).
+    """
+    mine = "-m" if os.geteuid() == 0 else "-rm"
+    mount = 'mount -t tmpfs -o size=1M none "$0" && exec "$@"'
+    return ("unshare", mine, "sh", "-c", mount, os.fspath(folder))
+
+
+@cache
+def can_hide() -> bool:
+    """Check whether `without` works here."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "seen").touch()
+            words = [*without(Path(folder)), "ls", folder]
+            done = subprocess.run(words, capture_output=True, timeout=60)
+    except OSError:  # there is no unshare
+        return False
+    return done.returncode == 0 and not done.stdout
+
+
 class _Process:
     """A process in a group of its own, so that whatever it starts ends with it."""
 
-    def __init__(self, folder: Path, *command: str, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, *command: str, env: Mapping[str, str], unseen: Path | None = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        hiding = () if unseen is None else without(unseen)
         with open(folder / "log", "ab") as log:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", *command],
+                [*hiding, sys.executable, "-m", *command],
                 cwd=folder,
                 env={**os.environ, "PYTHONPATH": str(ROOT), **env},
                 stdin=subprocess.DEVNULL,
@@ -86,6 +115,8 @@ class DaskCluster:
         Options of each `dask worker`.
     env : mapping
         Put into their environment.
+    unseen : Path, optional
+        A folder that all of them find empty, as on other machines (`without`).
 
     Attributes
     ----------
@@ -103,8 +134,10 @@ class DaskCluster:
         scheduler_options: tuple[str, ...] = (),
         worker_options: tuple[str, ...] = (),
         env: Mapping[str, str] | None = None,
+        unseen: Path | None = None,
     ) -> None:
         self.folder = folder
+        self._unseen = unseen
         self.workers: list[DaskWorker] = []
         self._options = worker_options
         self._env = {
@@ -119,6 +152,7 @@ class DaskCluster:
             *("--dashboard-address", f"{HOST}:0", "--scheduler-file", str(file)),
             *scheduler_options,
             env=self._env,
+            unseen=unseen,
         )
         try:
             self._wait(lambda: file.exists() and file.read_text(), self.scheduler)
@@ -153,6 +187,7 @@ class DaskCluster:
             *self._options,
             *options,
             env={**self._env, **(env or {})},
+            unseen=self._unseen,
         )
         worker.name, worker.nanny = name, nanny
         self.workers.append(worker)

@@ -33,6 +33,7 @@ EXAMPLES = ROOT / "examples"
 OTHER_RECORDS = {
     "funnel": ("events", "number\tstep\tusers"),
     "nginx_errors": ("logs", "day\thour\thost\trequests\tfailed"),
+    "rides_by_district": ("rides", "district\trides\tfare"),
     "rides_by_hour": ("rides", "key\trides\tfare"),
     "rides_to_parquet": ("rides", ""),
     "fares_by_zone": ("rides", ""),

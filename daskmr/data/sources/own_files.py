@@ -65,7 +65,7 @@ def output_of(path: str, outputs: set[str]) -> str:
 
 
 def _described(root: str, meta: str) -> list[str]:
-    """Return the output that a file describes, and the outputs of ``context.write_to`` beside it."""
+    """Return the outputs that a file describes, also those of ``context.write_to`` and of steps."""
     path = (
         meta.removesuffix(f"_{META}")
         if meta.endswith(f"/_{META}")
@@ -86,12 +86,15 @@ def _described(root: str, meta: str) -> list[str]:
             f"{path}{name}/" if path.endswith("/") else f"{path}.{name}"
             for name in written.get("named", ())
         ]
+        steps = content.get("counts", {}).get("steps", ())
+        kept = [os.path.relpath(step["kept"], folder) for step in steps if step["kept"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
     near = os.path.dirname(there.rstrip("/"))
     places = [os.path.normpath(os.path.join(near, each)) for each in found]
     is_own = any(f"{place}/".startswith(f"{root.rstrip('/')}/") for place in places)
-    return [path, *named] if is_own else []
+    kept = [os.path.relpath(os.path.join(near, each), root) for each in kept]
+    return [path, *named, *kept] if is_own else []
 
 
 def _places(data_dir: str | list[str] | None, root: str | None) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from functools import partial
 from operator import attrgetter
 
@@ -17,17 +18,21 @@ __all__ = ["PICTURES"]
 _MAX_BARS = 240
 _SIZE_HINT = "As stored. Dashed: the median."
 _TIME_HINT = "Vermilion: stragglers. Pink: waiting for files. Dashed: the median."
-_COLUMNS = "partition width top waited colour bytes seconds records waiting"
+_COLUMNS = "partition width top waited colour bytes seconds records waiting name"
 
 
 def _chart(run: RunView, by_size: bool) -> Chart | None:
     measure = attrgetter("bytes") if by_size else seconds_of
     tasks = sorted(
-        (task for task in run.history.tasks if task.phase == "map"), key=attrgetter("number")
+        (task for task in run.history.tasks if task.phase == "map"),
+        key=attrgetter("step", "number"),
     )
     if not any(map(measure, tasks)):
         return None
-    slow = {task.number for task in stragglers(tasks)}
+    slow = {*stragglers(tasks)}
+    count = Counter(task.step for task in tasks)
+    # Partitions of each step are at the right of those of the steps before.
+    places = {step: sum(n for other, n in count.items() if other < step) for step in count}
     median = statistics.median(map(measure, tasks))
     each = math.ceil(len(tasks) / _MAX_BARS)
     shown = [max(tasks[n : n + each], key=measure) for n in range(0, len(tasks), each)]
@@ -35,15 +40,16 @@ def _chart(run: RunView, by_size: bool) -> Chart | None:
     scale, unit = (byte_unit if by_size else time_unit)(most)
     rows = [
         (
-            task.number,
+            places[task.step] + task.number,
             0.86 * each,
             measure(task) / scale,
             min(task.waited, seconds_of(task)) / scale,
-            plotting.STRAGGLER if task.number in slow else plotting.COLOURS["map"],
+            plotting.STRAGGLER if task in slow else plotting.COLOURS["map"],
             format_bytes(task.bytes),
             format_seconds(seconds_of(task)),
             f"{task.records:,}",
             format_seconds(task.waited),
+            f"{task.number}" + (f" of step {task.step}" if len(count) > 1 else ""),
         )
         for task in shown
     ]
@@ -52,7 +58,7 @@ def _chart(run: RunView, by_size: bool) -> Chart | None:
         note += f", {len(slow):,} stragglers" if len(slow) > 1 else ", one straggler"
     if each > 1:
         note += f"; each bar is the {'largest' if by_size else 'longest'} of {each:,}"
-    ends = {"start": shown[0].number - 0.6 * each, "end": shown[-1].number + 0.6 * each}
+    ends = {"start": rows[0][0] - 0.6 * each, "end": rows[-1][0] + 0.6 * each}
     settings = plotting.value_range(most / scale) | {"x": ends}
     sources = {"bars": plotting.columns_of(_COLUMNS, rows), "median": {"y": [median / scale]}}
     return Chart(sources, settings, unit, note)
@@ -71,7 +77,7 @@ def _figure(time: Range, by_size: bool) -> Figure:
     dashed = {"line_color": plotting.INK, "line_dash": [4, 4], "line_width": 1}
     made.hspan(y="y", source=plotting.empty_source("y"), name="median", **dashed)
     rows = [
-        ("partition", "@partition"),
+        ("partition", "@name"),
         ("size", "@bytes"),
         ("records", "@records"),
         ("took", "@seconds"),

@@ -40,7 +40,7 @@ def _chart(run: RunView) -> Chart | None:
             is_slow = task in slow
             bottom, top = row - 0.4 + 0.8 * low, row - 0.4 + 0.8 * high
             alpha = 0.95 if n % 2 or is_slow else 0.7
-            rows.append((bottom, top, alpha, *_bar(task, time, is_slow)))
+            rows.append((bottom, top, alpha, *_bar(task, time, is_slow, history.step)))
     count = sum(task.number >= 0 for task in tasks)
     on = f"{len(workers):,} workers" if len(workers) > 1 else "one worker"
     note = f"{count:,} tasks on {on}" if count else ""
@@ -49,7 +49,7 @@ def _chart(run: RunView) -> Chart | None:
     return Chart({"tasks": plotting.columns_of(_BAR, rows), "phases": phases}, settings, "", note)
 
 
-def _bar(task: TaskSpan, time: plotting.TimeAxis, slow: bool) -> tuple[Any, ...]:
+def _bar(task: TaskSpan, time: plotting.TimeAxis, slow: bool, steps: int) -> tuple[Any, ...]:
     unit = "keys" if task.phase == "reduce" else "records"
     details = [
         counted(task.files, "file") if task.files else "",
@@ -61,6 +61,7 @@ def _bar(task: TaskSpan, time: plotting.TimeAxis, slow: bool) -> tuple[Any, ...]
     ]
     kind = "partition" if task.phase == "map" else "reducer, from bucket"
     what = f"{task.phase}: {kind} {task.number}" if task.number >= 0 else task.phase
+    what += f" of step {task.step}" if steps > 1 else ""
     seconds = format_seconds(seconds_of(task))
     return (
         time(task.start),
@@ -90,14 +91,16 @@ def _in_lanes(tasks: Sequence[TaskSpan]) -> list[tuple[TaskSpan, float, float]]:
 def _phases(tasks: Iterable[TaskSpan], time: plotting.TimeAxis, top: float) -> plotting.Columns:
     """Return the start and end of each phase, for a strip above the rows of the workers."""
     spans = {
-        phase: (min(task.start for task in own), max(task.end for task in own))
-        for phase, own in groupby(attrgetter("phase"), tasks).items()
+        at: (min(task.start for task in own), max(task.end for task in own))
+        for at, own in groupby(attrgetter("step", "phase"), tasks).items()
     }
-    if "map" in spans and "reduce" in spans and spans["map"][1] < spans["reduce"][0]:
-        spans["merge"] = spans["map"][1], spans["reduce"][0]
+    for step in {step for step, _ in spans}:
+        mapped, reduced = spans.get((step, "map")), spans.get((step, "reduce"))
+        if mapped and reduced and mapped[1] < reduced[0]:
+            spans[step, "merge"] = mapped[1], reduced[0]
     bottom, middle = (-0.5 + share * (top + 0.5) for share in (0.2, 0.6))
     rows = []
-    for phase, (start, end) in spans.items():
+    for (_, phase), (start, end) in spans.items():
         if phase in plotting.COLOURS:
             text = f"{phase} {format_seconds(end - start)}"
             label = text if end - start > _LABEL_SHARE * time.seconds else ""
@@ -138,7 +141,7 @@ def _observed(history: History) -> list[TaskSpan]:
                 spans[index] = replace(spans[index], end=until)
                 continue
             current[worker.name] = len(spans), worker.file
-            spans.append(TaskSpan(worker.phase, -1, worker.name, look.at, until))
+            spans.append(TaskSpan(worker.phase, -1, worker.name, look.at, until, step=history.step))
     return spans
 
 

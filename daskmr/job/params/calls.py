@@ -1,4 +1,4 @@
-"""The parameters that a script declares, found in its text without running it."""
+"""Calls of functions of ``daskmr`` in the text of a script, found without running it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["Declaration", "declarations_in"]
+__all__ = ["Declaration", "declarations_in", "uses_of"]
 
 
 class Declaration(NamedTuple):
@@ -27,30 +27,38 @@ def declarations_in(texts: Mapping[str, str]) -> list[Declaration]:
     [Declaration(name='day', type='DATE', default=None, help='')]
     """
     found: dict[str, Declaration] = {}
-    for text in texts.values():
-        try:
-            nodes = [*ast.walk(ast.parse(text))]
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
-        names = {name for node in nodes for name in _imported(node)}
-        for node in nodes:
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in names:
-                declaration = _declaration(node)
-                if declaration is not None:
-                    found.setdefault(declaration.name, declaration)
+    for use in uses_of(texts, "param"):
+        declaration = _declaration(use) if isinstance(use, ast.Call) else None
+        if declaration is not None:
+            found.setdefault(declaration.name, declaration)
     return [*found.values()]
 
 
-def _imported(node: ast.AST) -> Iterator[str]:
-    """Yield the names by which a module may call `param` after an import."""
+def uses_of(texts: Mapping[str, str], function: str) -> Iterator[ast.expr]:
+    """Yield calls of a function of ``daskmr``, and its names, in a script and its modules."""
+    for text in texts.values():
+        try:
+            nodes = [*ast.walk(ast.parse(text))] if function in text else []
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        names = {name for node in nodes for name in _imported(node, function)}
+        for node in nodes:
+            named = node.func if isinstance(node, ast.Call) else node
+            is_name = bool(names) and isinstance(named, ast.Name | ast.Attribute)
+            if is_name and ast.unparse(named) in names:
+                yield node  # type: ignore[misc]  # an expression, like its name
+
+
+def _imported(node: ast.AST, function: str) -> Iterator[str]:
+    """Yield the names by which a module may call a function of ``daskmr`` after an import."""
     if isinstance(node, ast.ImportFrom) and node.module == "daskmr":
         for alias in node.names:
-            if alias.name in ("param", "*"):
-                yield alias.asname or "param"
+            if alias.name in (function, "*"):
+                yield alias.asname or function
     elif isinstance(node, ast.Import):
         for alias in node.names:
             if alias.name == "daskmr":
-                yield f"{alias.asname or alias.name}.param"
+                yield f"{alias.asname or alias.name}.{function}"
 
 
 def _declaration(call: ast.Call) -> Declaration | None:

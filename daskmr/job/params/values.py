@@ -46,7 +46,10 @@ _NAMES: dict[Any, str] = {
 
 
 class Kind(NamedTuple):
-    """The type of a parameter; of a collection, also that of its elements, if they have one."""
+    """The type of a parameter; of a collection, also that of its elements, if they have one.
+
+    That of a tuple may be a type for each element, and that of a dict is that of its values.
+    """
 
     type: Any
     element: Any = None
@@ -58,8 +61,12 @@ def kind_of(given: Any, default: Any) -> Kind:
     >>> kind_of(None, [1, 2])
     Kind(type=<class 'list'>, element=<class 'int'>)
     """
-    if get_origin(given) in _COLLECTIONS:
-        return Kind(get_origin(given), get_args(given)[0])
+    origin, args = get_origin(given), get_args(given)
+    if origin in _COLLECTIONS:
+        mixed = origin is tuple and len(args) > 1 and args[1] is not Ellipsis
+        return Kind(origin, args if mixed else args[0])
+    if origin is dict:
+        return Kind(dict, args[1])
     if given is None:
         given = str if default is None or default is REQUIRED else type(default)
     if not callable(given):
@@ -67,7 +74,17 @@ def kind_of(given: Any, default: Any) -> Kind:
             f"The type of a parameter is a class, or a function that takes its text, not {short_repr(given)}."
         )
     inner = {type(each) for each in default} if isinstance(default, _COLLECTIONS) else set()
+    if inner == {int, float}:
+        return Kind(given, _number)
     return Kind(given, inner.pop() if given in _COLLECTIONS and len(inner) == 1 else None)
+
+
+def _number(given: Any) -> Any:
+    """Convert an element of a collection that has integers as well as floats."""
+    try:
+        return convert(given, Kind(int))
+    except ValueError:
+        return convert(given, Kind(float))
 
 
 def describe(kind: Kind) -> str:
@@ -78,8 +95,15 @@ def describe(kind: Kind) -> str:
     """
     target, element = kind
     if target in _COLLECTIONS:
-        each = f", each {describe(Kind(element))}" if element not in (None, str) else ""
+        if isinstance(element, tuple):
+            each = "".join(f", {describe(kind_of(kind, REQUIRED))}" for kind in element)
+            return f'a list such as a,b or ["a", "b"], of {len(element)}: {each[2:]}'
+        each = (
+            f", each {describe(kind_of(element, REQUIRED))}" if element not in (None, str) else ""
+        )
         return f'a list such as a,b or ["a", "b"]{each}'
+    if target is _number:
+        return _NAMES[float]
     if isinstance(target, type) and issubclass(target, enum.Enum):
         return f"one of {', '.join(each.name for each in target)}"
     return _NAMES.get(target) or f"text that {getattr(target, '__name__', 'its type')} accepts"
@@ -96,11 +120,10 @@ def convert(given: Any, kind: Kind) -> Any:
     target, element = kind
     if target in _COLLECTIONS:
         items = _items(given)
-        return target(
-            items if element is None else [convert(each, Kind(element)) for each in items]
-        )
+        kinds = element if isinstance(element, tuple) else [element] * len(items)
+        return target([_inner(each, kind) for each, kind in zip(items, kinds, strict=True)])
     if type(given) is target:
-        return given
+        return given if element is None else {n: _inner(v, element) for n, v in given.items()}
     is_text = isinstance(given, str)
     if target is bool:
         return _TRUTH[given.strip().lower()]
@@ -113,7 +136,7 @@ def convert(given: Any, kind: Kind) -> Any:
     if target is dict:
         if not isinstance(given := json.loads(given), dict):
             raise ValueError
-        return given
+        return given if element is None else convert(given, kind)
     if target is date or target is datetime:
         return target.fromisoformat(given if is_text else _day(given))
     return _by_type(given, target)
@@ -129,6 +152,11 @@ def typed(name: str, default: Any, kind: Kind) -> Any:
     except Exception as error:
         text = explain(name, default, kind, error)
     raise InputError(f"{text} This is its default in the script.")
+
+
+def _inner(given: Any, kind: Any) -> Any:
+    """Convert an element of a collection, if these have a type, which may be a collection itself."""
+    return given if kind is None else convert(given, kind_of(kind, REQUIRED))
 
 
 def _items(given: Any) -> list[Any]:

@@ -159,7 +159,7 @@ def delete_input(
     """Delete the input files that were mapped completely, if the run was asked to.
 
     Files are kept if they were skipped, have changed since they were read, or have bad records that
-    were not all saved. Of objects in a store, only the local copies are deleted.
+    were not all saved; all of them are, if pairs of a step are bad records. Of objects in a store, only the local copies are deleted.
 
     Returns the number of deleted files, and notes on files that were kept.
     """
@@ -167,6 +167,8 @@ def delete_input(
         return 0, ()
     left_out = (*tally.corrupt, *tally.poisoned, *tally.missing)
     kept = {path for path, _ in left_out} | tally.unsaved_files
+    if tally.unsaved_files.difference(file.path for file in inputs.listing.files):
+        return 0, ("no input file was deleted, because bad pairs between the steps are not saved",)
     files = [file for file in inputs.listing.files if file.path not in kept]
     own = output.path if output is not None else None
     count = inputs.delete_copies([file.path for file in files if file.is_remote])
@@ -210,7 +212,12 @@ def result_of(
     named = named_outputs(outcome.parts, side_cars)
     ended = clock.now()
     history = History(
-        stopwatch.started, ended, tally.tasks, looks=collector.looks, hot_keys=tally.hot_keys
+        stopwatch.started,
+        ended,
+        tally.tasks,
+        collector.looks,
+        tally.hot_keys,
+        len(outcome.steps) or 1,
     )
     return Result(
         output=target.name if target is not None else None,

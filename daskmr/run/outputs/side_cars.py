@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from typing import Any, NamedTuple
@@ -42,6 +43,7 @@ __all__ = [
 
 _COMMIT_SECONDS = 300.0  # that a directory in a store may take after an interruption
 _LONGEST_META = 64 << 20
+_LONGEST_ASIDE = 200  # bytes of a file name
 META_SUFFIX = ".meta.json"
 FORMAT = 1
 META_BEGINS = b'{\n "daskmr": {'
@@ -188,32 +190,38 @@ class SideCars:
     def _replace(self, target: OutputFile, stale: Sequence[str]) -> None:
         """Put the output and the named ones in place together, and remove stale ones.
 
-        Earlier files are set aside, and return if anything fails. The output comes last.
+        Earlier files also get another name, from which they return if anything fails. None is ever
+        missing, even if the process is killed. The output comes last.
         """
+        folder, name = os.path.split(target.path)
+        name = os.fsdecode(os.fsencode(name)[:_LONGEST_ASIDE])
+        if self.named or stale:
+            _sweep_aside(folder, name)
         aside: dict[str, str] = {}
         placed: list[str] = []
         try:
-            for path in (*stale, *(file.path for file in self.named.values())):
+            for number, path in enumerate(file.path for file in self.named.values()):
                 if os.path.isfile(path):
-                    folder, name = os.path.split(path)
-                    kept = os.path.join(folder, f".{name[:200]}.{self._run_dir.run_id}.old")
-                    os.rename(path, kept)
-                    aside[path] = kept
+                    aside[path] = f"{folder}/.{name}.{number}.{self._run_dir.run_id}.old"
+                    _name_also(path, aside[path])
             for file in self.named.values():
                 file.commit()
                 placed.append(file.path)
             target.commit()
         except BaseException as error:
             for path in placed:
-                os.unlink(path)
+                if path not in aside:
+                    os.unlink(path)
             for path, kept in aside.items():
-                os.rename(kept, path)
+                with suppress(FileNotFoundError):
+                    os.rename(kept, path)
+                    os.unlink(kept)  # still there if it is the same file
             if isinstance(error, OSError):
                 raise disk_error(error, target.path, "the output") from None
             raise
-        for kept in aside.values():
+        for path in (*stale, *aside.values()):
             with suppress(OSError):
-                os.unlink(kept)
+                os.unlink(path)
 
     def _remove_stale(self) -> None:
         stale = [self.bad_path]
@@ -339,6 +347,22 @@ def _named_in_text(text: bytes) -> dict[str, int]:
         return {name: each["bytes"] for name, each in named.items() if is_output_name(name)}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def _name_also(path: str, other: str) -> None:
+    """Give a file another name; where the file system has no links, in place of its own."""
+    try:
+        os.link(path, other)
+    except OSError:
+        os.rename(path, other)
+
+
+def _sweep_aside(folder: str, name: str) -> None:
+    """Remove the other names that a killed run has left; the folder is locked."""
+    pattern = re.compile(rf"\.{re.escape(name)}\.\d+\.[0-9a-f]{{12}}\.old")
+    for entry in filter(pattern.fullmatch, os.listdir(folder)):
+        with suppress(OSError):
+            os.unlink(os.path.join(folder, entry))
 
 
 def _size_of(path: str) -> int | None:

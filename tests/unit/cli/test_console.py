@@ -74,6 +74,14 @@ def test_a_signal_while_a_class_is_made_is_an_interruption() -> None:
     assert (done.returncode, done.stderr) == (143, b"daskmr: Interrupted; nothing was written.\n")
 
 
+def test_an_interruption_says_what_was_written_before() -> None:
+    code = f"{SIGNALLED.split('class')[0]}\nwith exit_codes():\n"
+    code += "    error = Interrupted(2)\n    error.add_note('kept/1-a.csv')\n    raise error\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+    said = b"daskmr: Interrupted; nothing was written but kept/1-a.csv.\n"
+    assert (done.returncode, done.stderr) == (130, said)
+
+
 def test_other_runtime_errors_are_left_alone() -> None:
     with pytest.raises(RuntimeError, match="other"), exit_codes():
         raise RuntimeError("other")

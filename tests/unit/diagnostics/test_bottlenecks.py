@@ -75,6 +75,17 @@ def test_a_straggler_is_named_with_its_file_and_what_it_cost() -> None:
     assert loss.seconds == pytest.approx(6.0)  # until 10 s on one worker, 4 on the other
 
 
+def test_the_tasks_of_a_step_are_compared_with_each_other() -> None:
+    """Also if those of another step take much longer."""
+    first, second = mapped([1.0] * 8), mapped([9.0, 9.0, 9.0, 90.0])
+    later = [replace(t, start=t.start + 8, end=t.end + 8, step=2) for t in second.tasks]
+    history = History(STARTED, STARTED + 200, (*first.tasks, *later), step=2)
+    assert losses_of(history)["stragglers"].text.startswith(
+        "In step 2: partition 3 took 1 min 30 s, 10 times the median"
+    )
+    assert "stragglers" not in losses_of(replace(history, tasks=history.tasks[:-1]))
+
+
 def test_a_large_partition_is_distinguished_from_a_slow_one() -> None:
     history = mapped([1.0, 1.0, 1.0, 9.0, 1.0, 1.0])
     tasks = list(history.tasks)

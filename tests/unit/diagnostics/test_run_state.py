@@ -153,4 +153,4 @@ def test_the_next_step_counts_from_nothing_and_keeps_the_tasks() -> None:
     state.add(report._replace(at=2.0, counts=Counts(records=5), merges=4))
     look = state.snapshot()
     assert (look.records, look.progress["merge"].tasks, look.progress["map"].tasks) == (5, 1, 1)
-    assert [span.records for span in state.spans] == [7, 5]
+    assert [(span.step, span.records) for span in state.spans] == [(1, 7), (2, 5)]

@@ -153,6 +153,33 @@ def test_a_fare_that_is_no_number_is_a_bad_record() -> None:
     assert run(load("rides_by_hour"), [("", (), row)]) == ([], 1)
 
 
+# rides_by_district.py
+
+
+def test_rides_by_district(tmp_path: Path) -> None:
+    sample(tmp_path, "rides")
+    with (ROOT / "examples" / "zones.csv").open(encoding="utf-8", newline="") as table:
+        districts = dict(csv.reader(table))
+    fares = defaultdict(list)
+    for _, _, row in rides(tmp_path):
+        district = districts.get(row["pickup_zone"], "(unknown)")
+        fares[district].append(int(row["fare"].replace(".", "")))
+    expected = [
+        (district, (len(cents), round(sum(cents) / len(cents) / 100, 2)))
+        for district, cents in sorted(fares.items())
+    ]
+    assert {*fares} == {*districts.values(), "(unknown)"} - {"district"}
+    assert len(expected) == 5
+    assert run(load("rides_by_district"), rides(tmp_path)) == (expected, 0)
+    result = mapreduce(
+        ROOT / "examples" / "rides_by_district.py",
+        data_dir=tmp_path,
+        inline=True,
+        work_dir=tmp_path / "work",
+    )
+    assert list(result) == expected
+
+
 # rides_to_parquet.py, fares_by_zone.py
 
 
@@ -215,6 +242,7 @@ def test_word_frequencies(tmp_path: Path) -> None:
         ("nginx_errors", "{day:date}/{host}/access.log.gz", "lines", None),
         ("funnel", "hive", "jsonl", "user"),
         ("rides_by_hour", "{year:int}/{month:int}/rides.csv", "csv", None),
+        ("rides_by_district", "{year:int}/{month:int}/rides.csv", "csv", None),
         ("rides_to_parquet", "{year:int}/{month:int}/rides.csv", "csv", None),
         ("fares_by_zone", "flat", "parquet", None),
         ("words", "flat", "lines", None),

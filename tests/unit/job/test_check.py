@@ -32,7 +32,11 @@ def test_a_worker_that_does_not_see_the_folder_says_so(tree):
     job = load_job(path)
     assert job.hint(failure_of(job)) == ""
     shutil.rmtree(path.parent)
-    assert f"does not see the script's folder {path.parent}." in job.hint(failure_of(job))
+    hint = job.hint(failure_of(job))
+    assert f"does not see the script's folder {path.parent}: it receives" in hint
+    assert hint.endswith(
+        'Write files = ["table.txt"] at the top of the script, and then daskmr.file("table.txt").'
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from support.scripts import MAP, WRITE, error_of, link_to, run_map
 
 from daskmr.errors import InputError
 from daskmr.job import job as job_module
-from daskmr.job.job import Job
+from daskmr.job.job import Job, describe_params, describe_steps
 from daskmr.job.loading import Code, load_job
 
 
@@ -318,8 +318,42 @@ def test_steps_of_a_script_share_its_module(tmp_path):
     assert [step.declared.layout for step in job.steps] == ["flat", None, "flat"]
     assert job.steps[2].declared.names_of_output == ("a", "b")
     assert job.notes == (
-        "`reduce` in the script is not used, because a run calls the functions of `steps`",
+        "`reduce` in the script is not used, because a run calls the functions of `steps`: "
+        "Job(..., reduce=reduce)",
     )
+
+
+def test_what_no_step_of_a_script_uses_is_noted(tmp_path):
+    names = ("setup_map", "map_finished", "finish_reduce")
+    text = "".join(f"def {name}(context): pass\n" for name in names)
+    path = tmp_path / "chain.py"
+    path.write_text(
+        f"from daskmr import Job\n{text}sort_values = True\n"
+        "steps = [Job(map=lambda k, d, v, c: None, reduce=lambda k, v, c: None)]\n"
+    )
+    job = load_job(str(path))
+    noted = [note.rpartition(": Job(..., ")[2] for note in job.notes]
+    pairs = ["setup_map=setup_map", "finish_map=map_finished", "finish_reduce=finish_reduce"]
+    assert noted == [f"{pair})" for pair in (*pairs, "sort_values=sort_values")]
+    assert job.declared.sort_values is None
+
+
+def test_a_step_whose_map_is_in_a_module_has_its_name(tmp_path):
+    (tmp_path / "words.py").write_text("def map(k, d, v, c): pass\ndef reduce(k, v, c): pass\n")
+    (tmp_path / "chain.py").write_text(
+        "import words\nfrom daskmr import Job, param\nLEAST = param('least', 5)\n"
+        "def map(k, d, v, c): pass\n"
+        "steps = [Job(map=words.map, reduce=words.reduce, sort_values=True), Job(map=map)]\n"
+    )
+    job = load_job(str(tmp_path / "chain.py"), {"least": 8})
+    for steps in (job.steps, pickle.loads(pickle.dumps(job.steps))):
+        assert [step.step_name for step in steps] == ["words", ""]
+    assert describe_steps(job) == (
+        "step 1 of 2 (words): map, reduce, sort_values", "step 2 of 2: map",
+    )  # fmt: skip
+    assert describe_params(job) == ("least = 8",)
+    both = load_job([str(tmp_path / "words.py"), str(tmp_path / "chain.py")])
+    assert describe_params(both) == ("least = 5 (default) in chain.py",)
 
 
 def test_several_jobs_are_steps_and_stay_what_they_are(tmp_path):

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 
 from daskmr.job.contexts import ItemContext
 from daskmr.job.map_context import MapContext
-from daskmr.job.pickling import UnpicklableValueError, dumps, dumps_by_value, snapshot
+from daskmr.job.pickling import UnpicklableValueError, dumps, dumps_by_value, measured, snapshot
+from daskmr.tasks.spilled_values import on_disk
 
 
 @dataclasses.dataclass
@@ -140,6 +141,17 @@ def test_a_snapshot_is_equal_and_shares_nothing_that_can_change(value: Any) -> N
     assert type(copy) is type(value)
     if isinstance(value, list | dict | tuple):
         assert not set(parts(copy)) & set(parts(value))
+
+
+@pytest.mark.parametrize("values", [[1] * 99, ["ab", b"c"], [1.5, [2]], [{"a": [1]}]])
+def test_values_on_disk_are_as_large_as_in_memory(values: list[Any]) -> None:
+    with on_disk(values) as stored:
+        for wrap in (lambda each: each, lambda each: (len(each), each), lambda each: {"a": [each]}):
+            assert measured(wrap(stored)) == measured(wrap(values))
+            assert type(measured(stored)[0]) is list
+    kept, size = measured(collections.defaultdict(list, {"a": [1, [2]]}))
+    assert (kept, type(kept)) == ({"a": [1, [2]]}, collections.defaultdict)
+    assert size == measured(kept)[1]
 
 
 def test_a_value_that_refers_to_itself() -> None:

@@ -157,3 +157,9 @@ def test_what_combine_writes_is_plain_where_that_is_exact() -> None:
     for values in ([0.1, 0.2], [1e308, 1e308]):
         assert type(combined(total, values)[0]).__name__ == "Partial"
     assert reduced(total, [*combined(total, [1e308, 1e308]), -1e308]) == [1e308]
+
+
+def test_integers_beyond_floats_may_be_mixed_with_floats() -> None:
+    values = [10**310, 1.5, -(10**310), 2.0]
+    assert reduced(total, values) == [3.5]
+    assert reduced(mean, values) == [0.875]

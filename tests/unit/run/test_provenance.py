@@ -71,7 +71,7 @@ def test_options_given_anew_count(place: Path) -> None:
     again = ("run", "--from", "out.txt.meta.json", "-o")
     assert daskmr(place, *again, "same.txt").stdout == ""
     assert read_meta(str(place / "same.txt.meta.json"))["counts"]["files"] == 1
-    daskmr(place, *again, "more.txt", "--sample", "1.0")
+    daskmr(place, "run", "--from", "out.txt", "-o", "more.txt", "--sample", "1.0")
     assert (place / "more.txt").read_text() == "a\t4\nb\t2\n"
     done = daskmr(place, *again, "-", "--only", f"{DIRECTORY}/{file_name(1)}")
     assert done.stdout == "a\t3\n"
@@ -206,5 +206,6 @@ def test_what_is_no_such_file(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "x.meta.json"
     path.write_text(text)
     assert not is_meta(str(path))
-    with pytest.raises(InputError, match=message):
-        read_meta(str(path))
+    for name in ("x", "x.meta.json"):
+        with pytest.raises(InputError, match=rf"x\.meta\.json {message}"):
+            read_meta(str(tmp_path / name))

@@ -89,6 +89,16 @@ def test_it_is_said_a_few_times_a_second_at_most(run_dir: str, clock: Clock) -> 
     assert len(said) == 3
 
 
+def test_a_task_that_begins_right_after_another_says_so(run_dir: str, clock: Clock) -> None:
+    """Its first records may take long, and its process would seem to be idle."""
+    with Reporter(run_dir, "reduce", 1, Counts):
+        clock.now += 1
+    Reporter(run_dir, "map", 7, Counts).begin("the pairs of step 1")
+    done, begun = sorted(reports(run_dir), key=lambda report: not report.done)
+    assert (done.phase, done.done) == ("reduce", True)
+    assert (begun.phase, begun.file) == ("map", "the pairs of step 1")
+
+
 def test_bytes_of_a_file_count_while_it_is_read(run_dir: str, clock: Clock) -> None:
     reporter = Reporter(run_dir, "map", 7, lambda: Counts(bytes=100))
     stream = io.BytesIO(b"x" * 50)

@@ -13,6 +13,7 @@ from daskmr.errors import InputError, TaskFailed
 from daskmr.job.job import Job, forget
 from daskmr.job.loading import load_job
 from daskmr.job.params.passed_env import applied, check_names, put, take_back
+from daskmr.job.shipped.places import Delivery
 
 
 def test_names(monkeypatch):
@@ -54,7 +55,7 @@ def test_a_job_sees_those_of_its_run(tree, kind):
         job = Job(map=lambda k, d, v, c: c.write(*[os.environ.get("DASKMR_A")] * 2))
     found, secret = [], secrets.token_hex(8)
     for token in ("one", "two"):
-        blob = pickle.dumps(job.with_passed_env(token))
+        blob = pickle.dumps(job.delivered(Delivery(token)))
         put(token, {"DASKMR_A": secret + token})
         there = pickle.loads(blob)
         found += run_map(there)

@@ -52,6 +52,8 @@ class Mode(enum.Enum):
         ([], "", []),
         ([1], "1,2", [1, 2]),
         ([1], "[1, 2]", [1, 2]),
+        ([0, 0.5], "1,2.5", [1, 2.5]),
+        ((0, 0.5), [1.0, 2], (1.0, 2)),
         ((1.5,), [1, 2], (1.0, 2.0)),
         ({"x"}, "a,b,a", {"a", "b"}),
         ({}, '{"a": [1]}', {"a": [1]}),
@@ -87,6 +89,8 @@ def test_a_default_gives_the_type(default: Any, given: Any, value: Any) -> None:
         (date(2024, 1, 1), "1.2.2024", "a date such as 2024-01-31"),
         (date(2024, 1, 1), datetime(2024, 1, 1), "a date"),
         ([1], "1,b", "each a whole number"),
+        ([1, 0.5], "1,b", "each a number"),
+        ([1, 0.5], [True], "each a number"),
         ([1], "[1", "a list"),
         ([1], 1, "a list"),
         ({}, "[]", "a JSON object"),
@@ -101,6 +105,31 @@ def test_what_does_not_fit_is_explained(default: Any, given: Any, why: str) -> N
     text = explain("p", given, kind, caught.value)
     assert text.startswith(f"The parameter p cannot be {given!r}: it takes ")
     assert why in text
+
+
+@pytest.mark.parametrize(
+    ("type_", "given", "value"),
+    [
+        (tuple[str, int], "a,5", ("a", 5)),
+        (tuple[str, int], ["a", 5], ("a", 5)),
+        (tuple[int, ...], "1,2,3", (1, 2, 3)),
+        (list[tuple[str, int]], '[["a", 1], ["b", 2]]', [("a", 1), ("b", 2)]),
+        (dict[str, date], '{"a": "2024-01-31"}', {"a": date(2024, 1, 31)}),
+        (dict[str, date], {"a": date(2024, 1, 31)}, {"a": date(2024, 1, 31)}),
+    ],
+)
+def test_types_may_name_those_of_elements(type_: Any, given: Any, value: Any) -> None:
+    kind = kind_of(type_, REQUIRED)
+    assert convert(given, kind) == value
+    assert stands_for(plain(value), value, kind)
+    assert typed("p", value, kind) == value
+
+
+def test_a_tuple_of_given_types_has_as_many_elements() -> None:
+    kind = kind_of(tuple[str, int], REQUIRED)
+    assert describe(kind) == 'a list such as a,b or ["a", "b"], of 2: text, a whole number'
+    with pytest.raises(ValueError, match="zip"):
+        convert("a", kind)
 
 
 def test_a_function_makes_the_value() -> None:
