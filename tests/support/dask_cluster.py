@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 from dask.bag import Bag, from_sequence
 
-__all__ = ["DaskCluster", "DaskWorker", "bag"]
+__all__ = ["DaskCluster", "DaskWorker", "bag", "hiding"]
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
@@ -28,15 +28,26 @@ def bag(function: Callable[[int], Any], n: int = 4) -> Bag:
     return from_sequence(range(n), npartitions=n).map(function)
 
 
+def hiding(folder: Path) -> list[str]:
+    """Return the words before a command that runs where `folder` is empty.
+
+    The command gets a mount namespace of its own, in which an empty file system covers the folder.
+    """
+    script = 'mount -t tmpfs none "$1" && shift && exec "$@"'
+    return ["unshare", "-Urm", "sh", "-c", script, "sh", str(folder)]
+
+
 class _Process:
     """A process in a group of its own, so that whatever it starts ends with it."""
 
-    def __init__(self, folder: Path, *command: str, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, *command: str, env: Mapping[str, str], hidden: Path | None = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         with open(folder / "log", "ab") as log:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", *command],
+                [*(hiding(hidden) if hidden else ()), sys.executable, "-m", *command],
                 cwd=folder,
                 env={**os.environ, "PYTHONPATH": str(ROOT), **env},
                 stdin=subprocess.DEVNULL,
@@ -86,6 +97,8 @@ class DaskCluster:
         Options of each `dask worker`.
     env : mapping
         Put into their environment.
+    hidden : Path
+        A folder that is empty for all of them.
 
     Attributes
     ----------
@@ -103,8 +116,10 @@ class DaskCluster:
         scheduler_options: tuple[str, ...] = (),
         worker_options: tuple[str, ...] = (),
         env: Mapping[str, str] | None = None,
+        hidden: Path | None = None,
     ) -> None:
         self.folder = folder
+        self._hidden = hidden
         self.workers: list[DaskWorker] = []
         self._options = worker_options
         self._env = {
@@ -119,6 +134,7 @@ class DaskCluster:
             *("--dashboard-address", f"{HOST}:0", "--scheduler-file", str(file)),
             *scheduler_options,
             env=self._env,
+            hidden=hidden,
         )
         try:
             self._wait(lambda: file.exists() and file.read_text(), self.scheduler)
@@ -153,6 +169,7 @@ class DaskCluster:
             *self._options,
             *options,
             env={**self._env, **(env or {})},
+            hidden=self._hidden,
         )
         worker.name, worker.nanny = name, nanny
         self.workers.append(worker)
