@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import median_low
 from typing import Any
 
+from daskmr.cluster.delivery import files_of
 from daskmr.data.filters import OneOf, sanitise
 from daskmr.data.inputs import Inputs, find_inputs
 from daskmr.data.layout import Schema
@@ -147,6 +148,7 @@ class Plan:
     reducing: Reducing | None  # ``None`` for a map-only job
     workers: int | None  # ``None`` on a cluster
     steps: tuple[str, ...] = ()  # of a job that has several: what messages call them, and functions
+    sent: tuple[str, ...] = ()  # files that are sent with the job: names, paths and sizes
     requests: Requests | None = None  # ``None`` without a store, or offline
     disks: tuple[Disk, ...] = ()
     sample: Sample | None = None
@@ -282,6 +284,7 @@ class _Planner:
             reducing=Reducing(*request.count_buckets(self.files)) if request.job.reduce else None,
             workers=self.workers,
             steps=describe_steps(request.job),
+            sent=tuple(each.shown for each in files_of(request.job)),
             requests=requests,
             disks=self._disks(kept, spilled),
             sample=sample,

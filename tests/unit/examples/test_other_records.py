@@ -159,7 +159,7 @@ def test_a_fare_that_is_no_number_is_a_bad_record() -> None:
 def test_rides_by_district(tmp_path: Path) -> None:
     sample(tmp_path, "rides")
     with (ROOT / "examples" / "zones.csv").open(encoding="utf-8", newline="") as table:
-        districts = {zone: district for zone, district in csv.reader(table)}
+        districts = dict(csv.reader(table))
     fares = defaultdict(list)
     for _, _, row in rides(tmp_path):
         district = districts.get(row["pickup_zone"], "(unknown)")
