@@ -119,6 +119,8 @@ def _head(plan: Plan) -> _Rows:
     yield "plan", f"{plan.script} over {where}"
     if plan.input_filter is not None:
         yield "filter", plan.input_filter
+    for number, sent in enumerate(plan.sent):
+        yield "" if number else "files", sent
     yield "output", "standard output" if plan.output == "-" else plan.output
 
 

@@ -96,6 +96,7 @@ def _run(
     read = (options["input_filter"], options["schema"], options["layout"])
     scripts = script if isinstance(script, list) else [script]
     inputs = (*scripts, *(source for source in read if isinstance(source, str)))
+    inputs += (*options["files"].values(),)
     with (
         notes_to(show),
         _ending(show),

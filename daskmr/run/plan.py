@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import median_low
 from typing import Any
 
+from daskmr.cluster.delivery import files_of
 from daskmr.data.filters import OneOf, sanitise
 from daskmr.data.inputs import Inputs, find_inputs
 from daskmr.data.layout import Schema
@@ -148,6 +149,7 @@ class Plan:
     workers: int | None  # ``None`` on a cluster
     params: tuple[str, ...] = ()  # of the script, each with its value
     steps: tuple[str, ...] = ()  # of a job that has several: what messages call them, and functions
+    sent: tuple[str, ...] = ()  # files that are sent with the job: names, paths and sizes
     requests: Requests | None = None  # ``None`` without a store, or offline
     disks: tuple[Disk, ...] = ()
     sample: Sample | None = None
@@ -290,6 +292,7 @@ class _Planner:
             workers=self.workers,
             params=describe_params(request.job),
             steps=describe_steps(request.job),
+            sent=tuple(each.shown for each in files_of(request.job)),
             requests=requests,
             disks=self._disks(kept, spilled),
             sample=sample,

@@ -281,6 +281,9 @@ def test_names_that_are_asked_for_late_are_noted(place: Path) -> None:
     assert "files lookup.tsv: " in shown
     assert f"geo: {place}/scripts/geo (2 files, 4 B)" in shown
     assert "warning daskmr.file('extra.tsv'): no file of this name is sent" in shown
+    done = daskmr("plan", "scripts/job.py", "-d", "data", "--layout", "flat", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert f"files       lookup.tsv: {place}/scripts/lookup.tsv (15 B)\n" in done.stdout
     asked = SCRIPT.replace("context.weight)", "len(file('extra.tsv')))")
     script.write_text(asked)
     with pytest.raises(JobError, match=r"no file of this name .* files = \['extra.tsv'\]"):

@@ -62,7 +62,7 @@ class _Process:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        hiding = () if unseen is None else without(unseen)
+        hiding = without(unseen) if unseen is not None and can_hide() else ()
         with open(folder / "log", "ab") as log:
             self.popen = subprocess.Popen(
                 [*hiding, sys.executable, "-m", *command],
@@ -116,7 +116,7 @@ class DaskCluster:
     env : mapping
         Put into their environment.
     unseen : Path, optional
-        A folder that all of them find empty, as on other machines (`without`).
+        A folder that all of them find empty, as on other machines, if the system can hide it.
 
     Attributes
     ----------

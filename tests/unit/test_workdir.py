@@ -20,10 +20,11 @@ from daskmr.errors import InputError
 from daskmr.workdir import RunDir, disk_error
 
 CHILD = """
-import sys
+import os, sys
 from daskmr.workdir import RunDir
 run = RunDir.create(sys.argv[1])
 open(run.path + "/segments/x.seg", "w").close()
+os.mkdir(run.path + "/files")
 print(run.path, flush=True)
 sys.stdin.read()
 """

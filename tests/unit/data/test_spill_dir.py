@@ -20,7 +20,7 @@ from daskmr.store.open_stores import close_stores
 from daskmr.store.source import StoreError, parse_source
 
 RUN = "0123456789ab"
-FOLDERS = ["cache", "live", "marks", "renewed", "segments"]
+FOLDERS = ["cache", "files", "live", "marks", "renewed", "segments"]
 
 
 @pytest.fixture

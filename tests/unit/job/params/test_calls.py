@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 
-from daskmr.job.params.calls import declarations_in
+from daskmr.job.params.calls import declarations_in, uses_of
 
 
 @pytest.mark.parametrize(
@@ -53,3 +55,16 @@ def test_all_files_count_and_the_first_call_of_a_name() -> None:
         ("b", "1"),
         ("a", None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "uses"),
+    [
+        ("from daskmr import file\nfile('a')", ["file('a')", "file"]),
+        ("import daskmr as d\nget = d.file", ["d.file"]),
+        ("from daskmr import param\nfile = 'daskmr.file'\nopen(file)", []),
+        ("file(", []),
+    ],
+)
+def test_other_functions_of_the_package(text: str, uses: list[str]) -> None:
+    assert [ast.unparse(node) for node in uses_of({"job.py": text}, "file")] == uses
