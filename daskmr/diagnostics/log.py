@@ -153,6 +153,7 @@ class InlineTerminal(View):
         super().__init__(self._display)
         self._shared = shared
         self._pace, self._look, self._begun = Pace(), "", False
+        self._step = ""
         first = "daskmr: running in this process"
         self._ticker = Ticker(self._display.write, first, self._describe)
 
@@ -165,13 +166,13 @@ class InlineTerminal(View):
 
     def begin(self, plan: RunOutline) -> None:
         super().begin(plan)
-        self._begun = True
+        self._begun, self._step = True, f"{plan.step}: " if plan.step else ""
         self._display.end()
 
     def look(self, look: Look) -> None:
         if self._begun:
             self._pace.add(look)
-            self._look = describe_progress(look, self._pace)
+            self._look = f"{self._step}{describe_progress(look, self._pace)}"
         else:
             self._display.look(look)
 

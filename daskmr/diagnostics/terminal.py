@@ -265,7 +265,8 @@ class _Page:
         left = "" if pace.left is None else f"{look.phase} ETA {format_clock(pace.left)}"
         row = self.row("time").append(f"{format_clock(elapsed):<8}{left:<17}")
         if look.phase == "map" and pace.records is not None and pace.bytes is not None:
-            row.append(f"{pace.records:>11,.0f} records/s {format_bytes(pace.bytes):>9}/s", "bold")
+            row.append(f"{pace.records:>11,.0f} records/s", "bold")  # of pairs there are no bytes
+            row.append(f" {format_bytes(pace.bytes):>9}/s" if pace.bytes else f"{'':12}", "bold")
         if self._width >= _WIDE:
             row.append(f"{look.records:>15,} records", "dim")
         return row

@@ -25,6 +25,7 @@ from daskmr.job.tracebacks import (
     user_location,
 )
 from daskmr.memory import NEAR_LIMIT, OutOfMemory, explain_shortage
+from daskmr.text import counted
 
 if TYPE_CHECKING:
     from daskmr.job.job import Job
@@ -231,8 +232,9 @@ def _check_function(name: str, function: Any, where: str) -> None:
         )
     problem = _binding_problem(function, len(_ARGUMENTS[name]))
     if problem:
+        taken = counted(len(_ARGUMENTS[name]), "positional argument")
         raise InputError(
-            f"{place}: `{name}` cannot be called with {len(_ARGUMENTS[name])} positional arguments ({problem}). "
+            f"{place}: `{name}` cannot be called with {taken} ({problem}). "
             f"Define it as `{signature}`."
         )
 

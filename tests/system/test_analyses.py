@@ -307,3 +307,29 @@ def test_an_interruption_in_the_second_pass(place: Place, where: tuple[str, ...]
     assert sorted(kept.splitlines()[1:]) == sorted(as_csv(*rows).splitlines())
     shutil.rmtree(place.folder / "kept")
     assert sorted(path.name for path in place.folder.iterdir()) == before
+
+
+KILLED = """
+import os, pathlib, signal
+from clients import map as map_session, reduce, sort_values
+from daskmr import param
+
+MARKER = param("marker", type=str)
+
+def map(client, dims, session, context):
+    if not os.path.exists(MARKER):
+        pathlib.Path(MARKER).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    map_session(client, dims, session, context)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["local", "elsewhere"], indirect=True)
+def test_a_worker_that_is_killed_in_the_second_pass(place: Place, where: tuple[str, ...]) -> None:
+    (place.folder / "killed.py").write_text(KILLED)
+    marker = place.shared / "killed"
+    scripts = ("sessions.py", "killed.py", "spread.py")
+    place.run(*scripts, *GIVEN, "--param", f"marker={marker}", *where, "-o", "killed.csv")
+    assert place.outputs("killed.csv") == {"": spread_of(figures_of(100, 1800), [0, 1, 3, 10, 30])}
+    marker.unlink()

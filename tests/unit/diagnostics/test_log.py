@@ -296,6 +296,10 @@ def test_an_inline_job_shows_its_listing_in_place_and_the_rest_in_lines(
     assert screen.lines[2].startswith("daskmr: 0:07 map 25 %")
     show.write("more")
     assert screen.lines == ["said", "daskmr: running in this process", "more"]
+    show.begin(RunOutline("job", ("map",), 0, 0, 0, 0, 1, 0, 0, True, step="step 2 of 2"))
+    show.look(look())
+    show._ticker._tick()
+    assert screen.lines[-1].startswith("daskmr: 0:07 step 2 of 2: map 25 %")
     show.end(None)
 
 
