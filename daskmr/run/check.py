@@ -205,7 +205,7 @@ class _Check(_Transcript):
         except InputError as error:
             self._warn(str(error))
             self.form = replace(self.form, columns=self.form.maybe_columns, maybe_columns=None)
-        pairs = self._try(partial(first_records, inputs, config), config, count)
+        pairs = self._try(partial(first_records, inputs, config, count), config, count)
         for number in range(2, len(self.steps) + 1):
             name = f"the pairs of {self.steps[0].step_label(number - 1)}"
             self.number, self.job, self.form = number, self.steps[number - 1], PAIRS

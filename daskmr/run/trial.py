@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, BinaryIO, TypeAlias, cast
 
 from daskmr.config import Config
@@ -327,29 +328,44 @@ def pair_records(
 
 
 def first_records(
-    inputs: Inputs, config: Config, trial: Trial
+    inputs: Inputs, config: Config, count: int, trial: Trial
 ) -> Iterator[tuple[InputFile, str, int, Record]]:
-    """Yield the records in order, each with its file, the file's location, and its number."""
+    """Yield the first `count` records, each with its file, the file's location, and its number.
+
+    If the input has several sources, each gives an equal share, as a job may treat them differently.
+    """
     names = inputs.listing.layout.field_names
-    for file, source in _sources(inputs):
+    origins = {file.source for file in inputs.listing.files}
+    left = dict.fromkeys(origins, -(-count // max(1, len(origins))))
+    for file, origin, source in _sources(inputs, left):
         place = source if isinstance(source, str) else source.name
         try:
             limit = config.max_record_bytes
             about = Reading(file.path, Dims(file.dims, names), limit)
-            for number, record in read_records(source, limit, trial.reader, trial.form, about):
+            records = read_records(source, limit, trial.reader, trial.form, about)
+            for number, record in islice(records, left[origin]):
+                left[origin] -= 1
                 yield file, place, number, record
         except OSError as error:
             reason = error.strerror or error
             raise JobError(f"The input file {place} cannot be read: {reason}.") from None
 
 
-def _sources(inputs: Inputs) -> Iterator[tuple[InputFile, str | BinaryIO]]:
-    """Yield the files in order, each with its local path or a stream from the store."""
+def _sources(
+    inputs: Inputs, left: Mapping[str, int]
+) -> Iterator[tuple[InputFile, str, str | BinaryIO]]:
+    """Yield the files in order, each with its source and its local path, or a stream from the store.
+
+    - `left`: the number of records that are still to be read, by source.
+    """
     with inputs.open_cache() or nullcontext() as cache:
-        for file in inputs.listing.files:
-            file = replace(file, source=inputs.source_of(file))
+        for listed in inputs.listing.files:
+            if not left[listed.source]:
+                continue
+            file = replace(listed, source=inputs.source_of(listed))
             if not file.is_remote or inputs.remote is None:
-                yield file, os.path.join(inputs.root, file.path)
+                yield file, listed.source, os.path.join(inputs.root, file.path)
                 continue
             path = cache.present(file) if cache is not None else None
-            yield file, path or inputs.remote.open_store().open(file.path, file.etag, file.size)
+            stored = path or inputs.remote.open_store().open(file.path, file.etag, file.size)
+            yield file, listed.source, stored

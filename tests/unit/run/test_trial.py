@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from daskmr.config import load_config
 from daskmr.data.inputs import find_inputs
 from daskmr.data.layout import load_schema
 from daskmr.data.readers.records import RecordFormat
+from daskmr.data.sources.given import parse_sources
 from daskmr.errors import TaskFailed
 from daskmr.run.trial import Bad, Trial, first_records, read_records, text_of
 
@@ -132,10 +134,23 @@ def test_records_are_read_in_order_with_their_numbers(tree: Callable[..., Path])
     config = load_config()
     inputs = find_inputs(str(root), load_schema(), config, to_read=False)
     trial = Trial(counting_job(), RecordFormat("jsonl"))
-    found = list(first_records(inputs, config, trial))
+    found = list(first_records(inputs, config, 100, trial))
     assert [(number, text_of(record)) for _, _, number, record in found] == [
         (1, "[1]"),
         (3, "[2]"),
         (1, "[3]"),
     ]
     assert found[0][1].startswith(str(root))
+
+
+def test_each_source_gives_a_share_of_the_records(tmp_path: Path) -> None:
+    for name in ("events", "users"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text("".join(f"{name}\t{n}\n" for n in range(9)))
+    config, schema = load_config(), load_schema(None, "flat")
+    sources = parse_sources([str(tmp_path / "events"), str(tmp_path / "users")])
+    inputs = find_inputs(sources, schema, config, to_read=False)
+    found = first_records(inputs, config, 4, Trial(counting_job()))
+    assert [(text_of(record), os.path.basename(file.source)) for file, _, _, record in found] == [
+        ("events\t0", "events"), ("events\t1", "events"), ("users\t0", "users"), ("users\t1", "users"),
+    ]  # fmt: skip
