@@ -81,7 +81,10 @@ def _reason_for(error: Exception) -> str:
     ['no user', 'UnicodeError', "KeyError: 'id'"]
     """
     if isinstance(error, BadRecord):
-        return elide(" ".join(message_of(error.reason).split()), _REASON, " ... ") or type(error).__name__
+        return (
+            elide(" ".join(message_of(error.reason).split()), _REASON, " ... ")
+            or type(error).__name__
+        )
     if isinstance(error, ValueError):
         return type(error).__name__
     return elide(describe_exception(error), _REASON, " ... ")
