@@ -472,8 +472,10 @@ def chained(jobs: Iterable[Job]) -> Job:
 
 
 def steps_in(namespace: Mapping[str, Any], where: str) -> tuple[Job, ...]:
-    """Return the `steps` of a script; a script may use the name for anything but a list of jobs."""
+    """Return the `steps` of a script; a script may use the name for anything but jobs."""
     steps = namespace.get("steps")
+    if isinstance(steps, Job):
+        raise InputError(f"{where}: `steps` is a Job. Write a list: steps = [Job(...), ...].")
     if not isinstance(steps, list | tuple) or not any(isinstance(step, Job) for step in steps):
         return ()
     for number, step in enumerate(steps, 1):

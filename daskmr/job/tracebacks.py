@@ -85,8 +85,8 @@ def describe_exception(exc: BaseException) -> str:
     return elide(f"{name}: {message}" if message else name, _DESCRIPTION_LIMIT)
 
 
-def message_of(exc: BaseException) -> str:
-    """Return the text of an exception in at most 2,000 printable characters; never raises."""
+def message_of(exc: object) -> str:
+    """Return the text of an exception, or another object, in at most 2,000 printable characters; never raises."""
     try:
         return _printable(str(exc), _MESSAGE_LIMIT)
     except (Exception, SystemExit, GeneratorExit) as error:

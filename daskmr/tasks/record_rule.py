@@ -26,9 +26,9 @@ from daskmr.data.readers.records import (
 )
 from daskmr.data.sampling import KeyFilter
 from daskmr.errors import TaskFailed, foreign
-from daskmr.job.contexts import CounterError
+from daskmr.job.contexts import CounterError, NamedOutputError
 from daskmr.job.process_errors import explain_process_error
-from daskmr.job.tracebacks import describe_exception, elide
+from daskmr.job.tracebacks import describe_exception, elide, message_of
 from daskmr.memory import describe_size, limit, limit_for_line
 from daskmr.tasks.guard import Returned, shortened
 from daskmr.tasks.tally import EXAMPLES, OPENING_LINES, SAVED_AT_MOST, Opening, explain_untabbed
@@ -63,7 +63,8 @@ def skipped_errors(on_error: str) -> Errors:
 
 def is_skippable(error: BaseException) -> bool:
     """Check whether an exception may be due to the record, rather than to the process or the script."""
-    return not (isinstance(error, Returned | CounterError) or explain_process_error(error))
+    mistakes = Returned | CounterError | NamedOutputError
+    return not (isinstance(error, mistakes) or explain_process_error(error))
 
 
 def advice_to_skip(error: BaseException) -> str:
@@ -80,7 +81,10 @@ def _reason_for(error: Exception) -> str:
     ['no user', 'UnicodeError', "KeyError: 'id'"]
     """
     if isinstance(error, BadRecord):
-        return elide(" ".join(str(error.reason).split()), _REASON, " ... ") or type(error).__name__
+        return (
+            elide(" ".join(message_of(error.reason).split()), _REASON, " ... ")
+            or type(error).__name__
+        )
     if isinstance(error, ValueError):
         return type(error).__name__
     return elide(describe_exception(error), _REASON, " ... ")

@@ -80,6 +80,29 @@ def test_groups_by_reason(tmp_path: Path, how: list[str]) -> None:
     assert (first["reason"], first["exception"]) == ("a robot", "a robot: it is k0")
 
 
+def test_reasons_of_classes_with_faults_of_their_own(tmp_path: Path) -> None:
+    faulty = """
+class Own(BadRecord):
+    def __init__(self, field, size):
+        self.field = field
+
+class Mute:
+    def __str__(self):
+        raise RuntimeError
+
+def map(key, dims, value, context):
+    if value == "own":
+        raise Own(key, 5)
+    if value == "mute":
+        raise BadRecord(Mute())
+    context.write(key, 1)
+"""
+    script = SCRIPT.partition("def map")[0] + faulty
+    said = run(place(tmp_path, ["own", "mute", "own", "1"], script), "--inline")
+    assert "4 x Own\n    a.log, line 1: Own; it begins" in said
+    assert "2 x (its text cannot be shown: __str__ raised RuntimeError)" in said
+
+
 def test_an_error_fails_the_job_unless_it_is_skipped(
     tmp_path: Path, dask_cluster: DaskCluster
 ) -> None:
@@ -106,6 +129,7 @@ def test_the_script_itself_is_never_skipped(tmp_path: Path) -> None:
     for body, found in (
         ("return 1", "it returned 1"),
         ("context.counter('a', 'b', 1.5)", "adds whole numbers"),
+        ("context.write_to('a b', 1, 2)", "takes the name of an output"),
         ("1 / 0", "ZeroDivisionError"),
     ):
         (root / "job.py").write_text(f"def map(key, dims, value, context):\n    {body}\n")

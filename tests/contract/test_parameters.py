@@ -153,6 +153,29 @@ def test_a_default_that_differs_on_a_worker(place: Path, client: Client) -> None
 # --- the command line -----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("params", [{}, {"tags": ["x"], "limits": {"a": [1]}}])
+def test_a_list_or_dict_that_the_script_changes(
+    place: Path, client: Client, params: dict[str, Any]
+) -> None:
+    """All processes begin with the value that was given, and it stays what it was."""
+    (place / "scripts" / "job.py").write_text(
+        "from daskmr import param\n"
+        "TAGS, LIMITS = param('tags', ['x']), param('limits', {'a': [1]})\n"
+        "TAGS.append('more')\nLIMITS['a'].append(2)\n"
+        "def map(key, dims, value, context): context.write((*TAGS, *LIMITS['a']), 1)\n"
+        "def reduce(key, values, context): context.write(str(key), str((TAGS, LIMITS)))\n"
+    )
+    options = {"data_dir": place / "data", "layout": "flat", "params": params}
+    for where in ({"inline": True}, {"client": client}):
+        output = place / "out.txt"
+        mapreduce(place / "scripts" / "job.py", output=output, **where, **options)
+        text = "('x', 'more', 1, 2)\t(['x', 'more'], {'a': [1, 2]})\n"
+        assert output.read_text() == text
+        meta = json.loads((place / "out.txt.meta.json").read_text())
+        assert meta["params"] == {"tags": ["x"], "limits": {"a": [1]}}
+    assert params in ({}, {"tags": ["x"], "limits": {"a": [1]}})
+
+
 def test_a_file_of_parameters(place: Path) -> None:
     (place / "p.toml").write_text('day = 2024-01-31\ntags = ["x", "y"]\nleast = 99\n')
     assert run(place, "--params", "p.toml", "--param", "least=8", "--inline") == OUTPUT

@@ -550,6 +550,20 @@ def test_workers_write_directories_in_a_bucket(run, tmp_path, bucket):
     assert gzip.decompress(stored["out.gz/errors/part-00000.txt.gz"]).decode() == ERRORS
 
 
+def test_a_failed_upload_leaves_no_new_objects(run, bucket, monkeypatch):
+    publish = StoreOutput.publish
+
+    def fail(self):
+        if self.name.endswith("/out"):
+            raise KeyboardInterrupt
+        publish(self)
+
+    monkeypatch.setattr(StoreOutput, "publish", fail)
+    with pytest.raises(KeyboardInterrupt):
+        run(output=f"s3://{bucket.name}/out")
+    assert not bucket.objects()
+
+
 def test_a_failed_upload_is_an_error(run, bucket, monkeypatch):
     """The main object comes last, so what is there is of the earlier run."""
     run(output=f"s3://{bucket.name}/out")

@@ -534,6 +534,14 @@ def test_steps_of_a_script_are_jobs(words: str, tmp_path: Path) -> None:
     assert "not a Job" in message
 
 
+def test_steps_are_a_list(words: str, tmp_path: Path) -> None:
+    (tmp_path / "job.py").write_text(
+        "from daskmr import Job\ndef map(k, d, v, c): pass\nsteps = Job(map=map)\n"
+    )
+    message = fails(str(tmp_path / "job.py"), words, tmp_path)
+    assert "`steps` is a Job. Write a list" in message
+
+
 def test_steps_that_are_no_jobs_are_the_scripts_own(words: str, tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text("steps = [1, 2]\ndef map(k, d, v, c): c.write(k, 1)\n")
     result = mapreduce(

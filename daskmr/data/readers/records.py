@@ -135,9 +135,10 @@ class BadRecord(ValueError):
     BadRecord(raw=None, reason='no user', detail='the fields are id, time')
     """
 
-    raw: Any
-    reason: str
-    detail: str
+    # Also of a subclass that does not call `__init__`
+    raw: Any = None
+    reason: str = ""
+    detail: str = ""
 
     def __init__(self, *about: Any, **named: Any) -> None:
         super().__init__(*about)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,7 +30,11 @@ _NAME = r"[^\W\d][\w.-]*"
 
 
 class Parameter(NamedTuple):
-    """A parameter that a script has declared, and its value in this run."""
+    """A parameter that a script has declared, and its value in this run.
+
+    - `form`: plain data for the value as it was declared, since the script may change a list or dict.
+    - `is_settled`: any process makes the same value from it.
+    """
 
     name: str
     default: Any
@@ -37,6 +42,8 @@ class Parameter(NamedTuple):
     help: str
     value: Any
     is_given: bool
+    form: Any = None
+    is_settled: bool = True
 
 
 def param(name: str, default: Any = REQUIRED, *, type: Any = None, help: str = "") -> Any:
@@ -137,11 +144,17 @@ class Params:
         value = self._converted(name, kind, default) if is_given else typed(name, default, kind)
         if value is REQUIRED:
             raise self._failing(self._explain_missing(name, kind, help))
-        self.declared[name] = Parameter(name, default, kind, help, value, is_given)
+        form = plain(value)
+        is_settled = value is None is default or stands_for(form, value, kind)
+        self.declared[name] = Parameter(
+            name, default, kind, help, value, is_given, form, is_settled
+        )
         return value
 
     def _converted(self, name: str, kind: Kind, default: Any) -> Any:
         given = self.given[name]
+        if isinstance(given, dict | list):
+            given = copy.deepcopy(given)  # the script may change it
         if given is None and default is None:
             return None
         try:
@@ -177,11 +190,9 @@ class Params:
         """
         settled = {}
         for name, declared in self.declared.items():
-            value, given = declared.value, self.given.get(name)
-            form = plain(value)
-            is_none = value is None and declared.default is None
-            if is_none or stands_for(form, value, declared.kind):
-                settled[name] = form
+            given = self.given.get(name)
+            if declared.is_settled:
+                settled[name] = declared.form
             elif declared.is_given:
                 if given != plain(given):
                     raise ParameterError(

@@ -241,9 +241,18 @@ class SideCars:
         The named outputs come first, so that they are there when the output is.
         """
         is_free = self._clear_object(target)
-        for file in self.named.values():
-            file.publish()
-        target.publish()
+        placed: list[str] = []
+        try:
+            for name, file in self.named.items():
+                is_new = target.size_beside(f".{name}") is None
+                file.publish()
+                placed += [name] * is_new
+            target.publish()
+        except BaseException:
+            for name in placed:  # an earlier one that was replaced cannot return
+                with suppress(StoreError):
+                    target.remove_beside(f".{name}")
+            raise
         for name, size in self._earlier.items():
             try:
                 if name not in self.named and target.size_beside(f".{name}") == size:
