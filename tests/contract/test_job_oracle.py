@@ -24,6 +24,8 @@ from support.model import Answer, run_model
 from support.runs import small_limits
 
 from daskmr import Job, mapreduce
+from daskmr.data import parts
+from daskmr.data.output_directory import slices
 from daskmr.data.steps import cuts, pairs, plan
 from daskmr.data.writers import named
 from daskmr.diagnostics.run_state import RunOutline
@@ -106,6 +108,9 @@ def fine(is_fine: bool) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if is_fine:
             patch.setattr(plan, "_FINE_BYTES", 1000)
+            patch.setattr(parts, "_FINELY", 200)
+            patch.setattr(parts, "_INDEXED_BYTES", 200)
+            patch.setattr(slices, "_FILE_BYTES", 1500)
             patch.setattr(cuts, "_BYTES", 100)
             patch.setattr(pairs, "_BATCH", 3)
             patch.setattr(reducing, "_STEP_BYTES", 500)
