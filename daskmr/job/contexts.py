@@ -32,6 +32,7 @@ __all__ = [
     "CounterError",
     "Counting",
     "ItemContext",
+    "MisuseError",
     "NamedOutputError",
     "OutputContext",
     "PairContext",
@@ -61,7 +62,11 @@ _MOST_COUNTERS = 1000  # in one task, because their names travel with every resu
 _LONGEST_NAME = 200
 
 
-class CounterError(TypeError):
+class MisuseError(TypeError):
+    """A call of a context that fails the job; no record is bad because of it."""
+
+
+class CounterError(MisuseError):
     """Wrong arguments of `context.counter`; not a ValueError, as this makes no record bad."""
 
 
@@ -299,7 +304,7 @@ _TAKEN = frozenset(("pstats", "gz", "bz2", "xz", "zst"))
 _MOST_NAMED = 100  # because each is a file that is open while it is written
 
 
-class NamedOutputError(TypeError):
+class NamedOutputError(MisuseError):
     """An output that `context.write_to` cannot write; not a ValueError, as this makes no record bad."""
 
 
@@ -565,7 +570,7 @@ class PairContext(ItemContext):
         self._refuse("context.write_to")
 
     def _refuse(self, what: str) -> None:
-        raise TypeError(
+        raise MisuseError(
             f"{what} belongs to the output, but {self._step} writes the input of the next step. Write "
             "pairs: context.write(key, value)."
         )

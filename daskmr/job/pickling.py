@@ -16,7 +16,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar
 
-__all__ = ["ATOMS", "UnpicklableValueError", "dumps", "dumps_by_value", "measured", "snapshot"]
+__all__ = [
+    "ATOMS",
+    "UnpicklableValueError",
+    "dumps",
+    "dumps_by_value",
+    "measured",
+    "snapshot",
+    "tree_size",
+]
 
 ATOMS = frozenset((
     str, int, float, bool, type(None), bytes, complex, datetime.date, datetime.timedelta,
@@ -111,6 +119,28 @@ _picklers: list[tuple[Callable[[Any], None], list[bytes]]] = []
 
 def _copy_as_tree(value: Any) -> tuple[Any, int]:
     """Return a copy of `value` without shared objects, and its size in bytes."""
+    blob, names = _dump_tree(value)
+    if names:
+        dumps(value)  # raises for a value that can never travel
+    copied = _Unpickler(blob, names).load() if names else pickle.loads(blob)
+    if type(copied) is list and type(value) is not list:  # it was on disk
+        return measured(copied)
+    if _LIST in blob or list in names.values():  # so may be a part of it
+        blob, _ = _dump_tree(copied)
+    return copied, 2 * len(blob)
+
+
+def tree_size(value: Any) -> int:
+    """Return the size in bytes of a value that was written, the same in every process."""
+    return 2 * len(_dump_tree(value)[0])
+
+
+def _dump_tree(value: Any) -> tuple[bytes, dict[str, Any]]:
+    """Pickle a value without a memo.
+
+    If it has classes that cannot be imported, such as those of ``__main__`` on a worker, also return
+    all classes by the names that stand for them, which are as long as where they can.
+    """
     try:
         pickler = _picklers.pop()
     except IndexError:
@@ -119,44 +149,43 @@ def _copy_as_tree(value: Any) -> tuple[Any, int]:
     try:
         dump(value)
     except (AttributeError, TypeError, pickle.PicklingError):
-        size = 2 * len(dumps(value))  # raises for a value that can never travel
-        return _copy_by_identity(value), size
+        return _dump_by_name(value)
     blob = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     pieces.clear()
-    copied = pickle.loads(blob)
-    size = 2 * len(blob)
-    if _LIST in blob:  # perhaps of values on disk, which must be as large as in memory
-        if type(copied) is list and type(value) is not list:
-            copied, size = measured(copied)
-        else:
-            dump(copied)
-            size = 2 * sum(map(len, pieces))
-            pieces.clear()
     _picklers.append(pickler)
-    return copied, size
+    return blob, {}
 
 
-def _copy_by_identity(value: Any) -> Any:
-    """Copy a value whose classes cannot be imported, such as those of ``__main__``, and keep these."""
-    kept: dict[int, Any] = {}
+def _dump_by_name(value: Any) -> tuple[bytes, dict[str, Any]]:
+    names: dict[str, Any] = {}
+    known: dict[int, str] = {}
 
     class Pickler(pickle.Pickler):
-        def persistent_id(self, value: Any) -> int | None:
+        def persistent_id(self, value: Any) -> str | None:
             if not isinstance(value, type | types.FunctionType):
                 return None
-            kept[id(value)] = value
-            return id(value)
-
-    class Unpickler(pickle.Unpickler):
-        def persistent_load(self, number: int) -> Any:
-            return kept[number]
+            if id(value) not in known:
+                # The two digits are as long as the opcodes that a name of this kind lacks.
+                name = f"{value.__module__}{len(names):02}{value.__qualname__}"
+                known[id(value)], names[name] = name, value
+            return known[id(value)]
 
     with io.BytesIO() as file:
         pickler = Pickler(file, 5)
         pickler.fast = True
         pickler.dump(value)
-        file.seek(0)
-        return Unpickler(file).load()
+        return file.getvalue(), names
+
+
+class _Unpickler(pickle.Unpickler):
+    """An unpickler of what `_dump_by_name` returns."""
+
+    def __init__(self, blob: bytes, names: dict[str, Any]) -> None:
+        super().__init__(io.BytesIO(blob))
+        self._names = names
+
+    def persistent_load(self, name: str) -> Any:
+        return self._names[name]
 
 
 def dumps(value: Any) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 from daskmr.data.segments import Extent
 from daskmr.job.keys import canonical_all
 from daskmr.job.map_context import LARGE
-from daskmr.job.pickling import dumps
+from daskmr.job.pickling import dumps, tree_size
 
 __all__ = [
     "FRAME",
@@ -85,7 +85,7 @@ def estimate_size(value: Any, depth: int = 0) -> int:
         elements = estimate_elements(value, depth) + estimate_elements(value.values(), depth)
         return 64 + elements + 24 * len(value)
     try:
-        return 64 + 2 * len(dumps(value))
+        return 64 + (2 * len(dumps(value)) if depth > _DEEPEST else tree_size(value))
     except Exception:  # it was pickled when it was written, so a rough estimate will do
         return 1000
 

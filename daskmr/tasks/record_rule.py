@@ -26,7 +26,7 @@ from daskmr.data.readers.records import (
 )
 from daskmr.data.sampling import KeyFilter
 from daskmr.errors import TaskFailed, foreign
-from daskmr.job.contexts import CounterError, NamedOutputError
+from daskmr.job.contexts import MisuseError
 from daskmr.job.process_errors import explain_process_error
 from daskmr.job.tracebacks import describe_exception, elide, message_of
 from daskmr.memory import describe_size, limit, limit_for_line
@@ -63,8 +63,7 @@ def skipped_errors(on_error: str) -> Errors:
 
 def is_skippable(error: BaseException) -> bool:
     """Check whether an exception may be due to the record, rather than to the process or the script."""
-    mistakes = Returned | CounterError | NamedOutputError
-    return not (isinstance(error, mistakes) or explain_process_error(error))
+    return not (isinstance(error, Returned | MisuseError) or explain_process_error(error))
 
 
 def advice_to_skip(error: BaseException) -> str:

@@ -122,6 +122,10 @@ def test_an_error_fails_the_job_unless_it_is_skipped(
     assert "4 x KeyError: 'missing'" in checked.stdout
 
 
+def _write_beside(key: Any, dims: Any, value: Any, context: Any) -> None:
+    context.write_to("errors", key, value)
+
+
 def test_the_script_itself_is_never_skipped(tmp_path: Path) -> None:
     """What `map` returns, and wrong counters, are no fault of a record; nor is any other error."""
     root = place(tmp_path, ["1"])
@@ -136,6 +140,11 @@ def test_the_script_itself_is_never_skipped(tmp_path: Path) -> None:
         with pytest.raises(JobError, match=found) as failed:
             mapreduce(root / "job.py", inline=True, **options)
         assert "--on-error" not in str(failed.value)
+    steps = [Job(map=_write_beside), Job(map=_write_beside)]
+    with pytest.raises(
+        JobError, match=r"context\.write_to is for the output, but what step 1 of 2"
+    ):
+        mapreduce(steps, inline=True, **options)
     said = run(root, "--inline", "--on-error", "ignore", code=2)
     assert "it must be skip or fail" in said
 

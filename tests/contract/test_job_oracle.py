@@ -17,13 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distributed import Client
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from support import any_job
+from support.dask_cluster import DaskCluster
 from support.model import Answer, run_model
 from support.runs import small_limits
 
 from daskmr import Job, mapreduce
+from daskmr.data import parts
+from daskmr.data.output_directory import slices
 from daskmr.data.steps import cuts, pairs, plan
 from daskmr.data.writers import named
 from daskmr.diagnostics.run_state import RunOutline
@@ -106,6 +110,9 @@ def fine(is_fine: bool) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if is_fine:
             patch.setattr(plan, "_FINE_BYTES", 1000)
+            patch.setattr(parts, "_FINELY", 200)
+            patch.setattr(parts, "_INDEXED_BYTES", 200)
+            patch.setattr(slices, "_FILE_BYTES", 1500)
             patch.setattr(cuts, "_BYTES", 100)
             patch.setattr(pairs, "_BATCH", 3)
             patch.setattr(reducing, "_STEP_BYTES", 500)
@@ -245,8 +252,24 @@ def test_any_job_gives_what_the_model_gives(
     assert not [*(folder / "work").glob("**/*")]
 
 
+@pytest.fixture(params=["this machine", "a cluster"])
+def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Client | None]:
+    """A client of a cluster that has other processes, or none."""
+    if request.param == "this machine":
+        yield None
+        return
+    cluster = DaskCluster(tmp_path, 2, env={"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "5"})
+    try:
+        with Client(cluster.address, set_as_default=False) as client:
+            yield client
+    finally:
+        cluster.stop()
+
+
 @pytest.mark.slow
-def test_workers_that_are_killed_change_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_workers_that_are_killed_change_nothing(
+    tmp_path_factory: pytest.TempPathFactory, client: Client | None
+) -> None:
     """In any function of any step, and all of them between two steps."""
     kills: list[str] = []
 
@@ -256,14 +279,14 @@ def test_workers_that_are_killed_change_nothing(tmp_path_factory: pytest.TempPat
     )  # fmt: skip
     @given(st.data())
     def run(data: st.DataObject) -> None:
-        kills.extend(run_with_kills(tmp_path_factory.mktemp("job"), data))
+        kills.extend(run_with_kills(tmp_path_factory.mktemp("job"), data, client))
 
     run()
     print("kills:", *(f"{name} {n}" for name, n in sorted(Counter(kills).items())))
     assert len(kills) > KILLED_RUNS
 
 
-def run_with_kills(folder: Path, data: st.DataObject) -> list[str]:
+def run_with_kills(folder: Path, data: st.DataObject, client: Client | None = None) -> list[str]:
     """Compare a run whose workers are killed with the model; return where they were killed."""
     files = data.draw(FILES, "files")
     form = data.draw(st.sampled_from(sorted(FORMS)), "form")
@@ -300,8 +323,11 @@ def run_with_kills(folder: Path, data: st.DataObject) -> list[str]:
     answer, exact = answer_of(files, steps, form), is_exact(steps)
     quiet = run_job(folder, steps, form, **options)
     check(answer, exact, *quiet)
+    options["num_mappers" if client is None else "client"] = client or data.draw(
+        st.sampled_from([1, 2, 3]), "mappers"
+    )
     found = run_job(
-        folder, steps, form, inline=False, num_mappers=data.draw(st.sampled_from([1, 2, 3]), "mappers"),
+        folder, steps, form, inline=False,
         params={"folder": str(seen), "kills": json.dumps(kills), "spared": os.getpid()}, watcher=Killer(), **options,
     )  # fmt: skip
     check(answer, exact, *found)

@@ -236,6 +236,69 @@ def test_setup_reduce_writes_headers_and_sets_separators(run, tmp_path):
     assert result.outputs["errors"].lines == 3
 
 
+def ends(context):
+    context.write_to("firsts", "~end", 1)
+    context.write_to("ends", "~end", 2)
+    context.write("~end", 0)
+
+
+@pytest.mark.parametrize("reducers", [1, 3])
+def test_the_end_of_a_reducer_writes_after_all_keys(run, tmp_path, reducers):
+    job = Job(emit, reduce=split, finish_reduce=ends)
+    run(job, "out.txt", num_reducers=reducers)
+    assert (tmp_path / "out.txt").read_text() == MAIN + "~end\t0\n" * reducers
+    assert (tmp_path / "out.txt.firsts").read_text() == FIRSTS + "~end\t1\n" * reducers
+    assert (tmp_path / "out.txt.ends").read_text() == "~end\t2\n" * reducers
+    assert (tmp_path / "out.txt.errors").read_text() == ERRORS
+    run(job, "dir/", num_reducers=reducers, output_format="jsonl")
+    parts = sorted((tmp_path / "dir/ends").glob("part-*"))
+    rows = [json.loads(line) for part in parts for line in part.read_text().splitlines()]
+    assert rows == [{"key": "~end", "value": 2}] * reducers
+    result = run(job, num_reducers=reducers)
+    assert [*result.outputs["firsts"]][-reducers:] == [("~end", 1)] * reducers
+    assert [*result.outputs["ends"]] == [("~end", 2)] * reducers
+
+
+def test_the_end_of_a_reducer_may_write_to_other_outputs_alone(run, tmp_path):
+    def header(context):
+        context.write_to("ends", "key", "value")
+
+    def end(context):
+        for n in range(5000):
+            context.write_to("ends", n, "x" * 100)
+
+    job = Job(
+        emit, reduce=lambda key, values, context: None, setup_reduce=header, finish_reduce=end
+    )
+    run(job, "out.txt", num_reducers=2, spill_bytes="20 kB")
+    assert (tmp_path / "out.txt").read_text() == ""
+    lines = (tmp_path / "out.txt.ends").read_text().splitlines()
+    assert lines == ["key\tvalue", *(f"{n}\t{'x' * 100}" for n in [*range(5000)] * 2)]
+
+
+def test_a_failed_end_of_a_reducer_leaves_no_output(run, tmp_path):
+    def end(context):
+        context.write_to("ends", 1, 2)
+        raise KeyError("end")
+
+    with pytest.raises(JobError, match="finish_reduce failed after the last key: KeyError: 'end'"):
+        run(Job(emit, reduce=split, finish_reduce=end), "out.txt")
+    assert names(tmp_path) == []
+    assert not (tmp_path / "work").exists()
+
+
+def test_hooks_of_a_partition_write_before_and_after_its_records(run, tmp_path):
+    job = Job(
+        sift,
+        setup_map=lambda context: context.write_to("all", "begin", 0),
+        finish_map=lambda context: context.write_to("all", "end", 1),
+    )
+    run(job, "out.txt")
+    first, second = "a\tx\nb\tbad1\na\tbad0\n", "c\tx\nb\tq\n"
+    wanted = "".join(f"begin\t0\n{records}end\t1\n" for records in (first, second))
+    assert (tmp_path / "out.txt.all").read_text() == wanted
+
+
 def test_map_only_undoes_bad_records(run, tmp_path):
     result = run(Job(sift), "out", max_bad_records=1)
     assert result.bad_records == 1

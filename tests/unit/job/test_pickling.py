@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from daskmr.job.contexts import ItemContext
 from daskmr.job.map_context import MapContext
 from daskmr.job.pickling import UnpicklableValueError, dumps, dumps_by_value, measured, snapshot
+from daskmr.tasks.frames import estimate_size
 from daskmr.tasks.spilled_values import on_disk
 
 
@@ -152,6 +153,34 @@ def test_values_on_disk_are_as_large_as_in_memory(values: list[Any]) -> None:
     kept, size = measured(collections.defaultdict(list, {"a": [1, [2]]}))
     assert (kept, type(kept)) == ({"a": [1, [2]]}, collections.defaultdict)
     assert size == measured(kept)[1]
+
+
+def test_a_class_of_main_is_as_large_in_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it can be imported, and on workers, where it cannot."""
+    main = sys.modules["__main__"]
+
+    class Thing:
+        def __init__(self, content: Any) -> None:
+            self.content = content
+
+    class Other(Thing):
+        pass
+
+    for kind in (Thing, Other):
+        kind.__module__, kind.__qualname__ = "__main__", kind.__name__
+    things = [Thing([1, "text"]), Other({"a": Thing(2)}), [Thing(3)] * 3, {"types": (Thing, Other)}]
+    sizes = []
+    for is_importable in (True, False):
+        for kind in (Thing, Other):
+            if is_importable:
+                monkeypatch.setattr(main, kind.__name__, kind, raising=False)
+            else:
+                monkeypatch.delattr(main, kind.__name__)
+        with on_disk(things) as stored:
+            sizes.append([measured(each)[1] for each in (*things, things, stored, {"a": stored})])
+        sizes[-1].append(estimate_size(things))
+        assert type(measured(things)[0][1].content["a"]) is Thing
+    assert sizes[0] == sizes[1]
 
 
 def test_a_value_that_refers_to_itself() -> None:
