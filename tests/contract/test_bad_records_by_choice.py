@@ -133,7 +133,7 @@ def test_the_script_itself_is_never_skipped(tmp_path: Path) -> None:
     for body, found in (
         ("return 1", "it returned 1"),
         ("context.counter('a', 'b', 1.5)", "adds whole numbers"),
-        ("context.write_to('a b', 1, 2)", "takes the name of an output"),
+        ("context.write_to('a b', 1, 2)", "cannot name an output"),
         ("1 / 0", "ZeroDivisionError"),
     ):
         (root / "job.py").write_text(f"def map(key, dims, value, context):\n    {body}\n")
