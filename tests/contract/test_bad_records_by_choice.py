@@ -57,7 +57,7 @@ def run(root: Path, *options: str, code: int = 0) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("how", [["--inline"], ["-m", "2"]])
+@pytest.mark.parametrize("how", [["--inline"], pytest.param(["-m", "2"], marks=pytest.mark.slow)])
 def test_groups_by_reason(tmp_path: Path, how: list[str]) -> None:
     root = place(tmp_path, VALUES + 4 * ["robot"])
     said = run(root, *how, "--report", "report.html")
@@ -141,9 +141,7 @@ def test_the_script_itself_is_never_skipped(tmp_path: Path) -> None:
             mapreduce(root / "job.py", inline=True, **options)
         assert "--on-error" not in str(failed.value)
     steps = [Job(map=_write_beside), Job(map=_write_beside)]
-    with pytest.raises(
-        JobError, match=r"context\.write_to is for the output, but what step 1 of 2"
-    ):
+    with pytest.raises(JobError, match=r"context\.write_to belongs to the output, but step 1 of 2"):
         mapreduce(steps, inline=True, **options)
     said = run(root, "--inline", "--on-error", "ignore", code=2)
     assert "it must be skip or fail" in said

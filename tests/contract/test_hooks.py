@@ -104,7 +104,7 @@ def test_the_output_is_the_same_for_any_number_of_workers(
     assert (root / "out").read_text() == TOTALS + "~all keys\t(4, 25)\n"
 
 
-@pytest.mark.parametrize("how", [["--inline"], ["-m", "2"]])
+@pytest.mark.parametrize("how", [["--inline"], pytest.param(["-m", "2"], marks=pytest.mark.slow)])
 def test_each_reducer_has_its_end_in_the_order_of_the_reducers(
     tmp_path: Path, how: list[str]
 ) -> None:

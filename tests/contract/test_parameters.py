@@ -95,7 +95,10 @@ def hide_scripts(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # --- where a job runs -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", [["--inline"], ["-m", "2"], ["-m", "2", "-r", "3"]])
+@pytest.mark.parametrize(
+    "where",
+    [["--inline"], ["-m", "2"], pytest.param(["-m", "2", "-r", "3"], marks=pytest.mark.slow)],
+)
 def test_on_this_machine(place: Path, where: list[str]) -> None:
     assert run(place, *WORDS, *where) == OUTPUT
 
@@ -313,7 +316,14 @@ def holds(folder: Path, value: bytes) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and value in path.read_bytes()]
 
 
-@pytest.mark.parametrize("where", ["inline", "local", "elsewhere"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "inline",
+        pytest.param("local", marks=pytest.mark.slow),
+        pytest.param("elsewhere", marks=pytest.mark.slow),
+    ],
+)
 def test_a_secret_is_nowhere_but_in_the_script(
     place: Path, dask_cluster: DaskCluster, client: Client, where: str
 ) -> None:

@@ -627,6 +627,7 @@ def test_a_failed_upload_leaves_no_new_objects(run, bucket, monkeypatch):
     assert not bucket.objects()
 
 
+@pytest.mark.slow
 def test_a_failed_upload_is_an_error(run, bucket, monkeypatch):
     """The main object comes last, so what is there is of the earlier run."""
     run(output=f"s3://{bucket.name}/out")

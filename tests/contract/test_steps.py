@@ -252,7 +252,9 @@ def run(job: Any, data: str, folder: Path, **options: Any) -> bytes:
     "options",
     [
         {"inline": True, "num_reducers": 1},
-        {"inline": True, "num_reducers": 9, "spill_bytes": 100_000},
+        pytest.param(
+            {"inline": True, "num_reducers": 9, "spill_bytes": 100_000}, marks=pytest.mark.slow
+        ),
         {"num_mappers": 2, "num_reducers": 3},
     ],
 )
@@ -297,6 +299,7 @@ def once(flag: Path) -> str:
     return f"die_once({str(flag)!r})"
 
 
+@pytest.mark.slow
 def test_workers_that_are_killed_in_a_step_change_nothing(
     words: str, answer: bytes, tmp_path: Path
 ) -> None:
@@ -330,6 +333,7 @@ def test_workers_that_are_killed_between_steps_change_nothing(
     assert pids()
 
 
+@pytest.mark.slow
 def test_workers_that_share_no_disk_use_the_spill_dir(
     words: str, answer: bytes, tmp_path: Path, bucket: Bucket
 ) -> None:
@@ -457,6 +461,7 @@ def test_a_job_of_one_step_has_nothing_to_keep(words: str) -> None:
         mapreduce(map=same, data_dir=words, keep_steps="kept", **OPTIONS)
 
 
+@pytest.mark.slow
 def test_intermediate_data_is_removed_step_by_step(words: str, tmp_path: Path) -> None:
     seen: dict[str, int] = {}
 
@@ -594,7 +599,7 @@ def command(*words: str, cwd: Path) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("where", [["--inline"], ["-m", "2"]])
+@pytest.mark.parametrize("where", [["--inline"], pytest.param(["-m", "2"], marks=pytest.mark.slow)])
 def test_several_scripts_are_steps(scripts: Path, where: list[str]) -> None:
     _, shown = command(
         *("run", "first.py", "second.py", "-d", "data/*.log", "-o", "out.csv", *where), cwd=scripts

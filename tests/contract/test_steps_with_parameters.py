@@ -98,7 +98,7 @@ def run(place: Path, *words: str, code: int = 0) -> tuple[str, str]:
     )
 
 
-@pytest.mark.parametrize("where", [["--inline"], ["-m", "2"]])
+@pytest.mark.parametrize("where", [["--inline"], pytest.param(["-m", "2"], marks=pytest.mark.slow)])
 def test_each_script_declares_its_own(place: Path, where: list[str]) -> None:
     run(place, *NAMES, *WORDS, *where)
     assert (place / "out.txt").read_text() == TEXT
@@ -196,6 +196,7 @@ def test_replay_loads_all_scripts_with_their_parameters(place: Path) -> None:
     assert (done.returncode, "all 2 records pass now" in done.stderr) == (0, True)
 
 
+@pytest.mark.slow
 def test_one_script_several_times(place: Path) -> None:
     (place / "scripts" / "again.py").write_text(
         "from daskmr import param\nBY = param('by', 2)\n"
@@ -255,7 +256,14 @@ steps = [
 """
 
 
-@pytest.mark.parametrize("where", ["inline", "local", "elsewhere"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "inline",
+        pytest.param("local", marks=pytest.mark.slow),
+        pytest.param("elsewhere", marks=pytest.mark.slow),
+    ],
+)
 def test_steps_in_a_script_with_parameters_and_reducers(
     place: Path, dask_cluster: DaskCluster, where: str
 ) -> None:
@@ -343,7 +351,14 @@ def reduce(key, values, context):
 """
 
 
-@pytest.mark.parametrize("where", ["inline", "local", "elsewhere"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "inline",
+        pytest.param("local", marks=pytest.mark.slow),
+        pytest.param("elsewhere", marks=pytest.mark.slow),
+    ],
+)
 def test_variables_are_passed_to_each_step(
     place: Path, client: Client, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

@@ -18,7 +18,9 @@ from daskmr.store.store import ChangedObject, InMemory, MissingObject, Store, pa
 
 BY_HAND = ROOT / "benchmarks" / "by_hand.py"
 SCRIPTS = sorted(  # those that read the packaged layout
-    path.stem for path in (ROOT / "examples").glob("*.py") if " -f " in path.read_text("utf-8")
+    path.stem
+    for path in (ROOT / "examples").glob("*.py")
+    if re.search(r"daskmr run .* -f ", path.read_text("utf-8"))
 )
 
 

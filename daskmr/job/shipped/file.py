@@ -19,7 +19,7 @@ __all__ = ["Files", "activate", "file"]
 
 
 def file(name: str) -> str:
-    """Return the local path of a file or directory that is sent with the script.
+    r"""Return the local path of a file or directory that is sent with the script.
 
     A script lists its files at its top level, ``files = ["lookup.tsv"]``; a run may add others with
     ``--file PATH`` or ``mapreduce(files=[...])``. The path differs from process to process, and is
@@ -37,8 +37,12 @@ def file(name: str) -> str:
 
     Examples
     --------
-    >>> file("lookup.tsv")  # doctest: +SKIP
-    '/data/lookup.tsv'
+    A script with a lookup table::
+
+        files = ["lookup.tsv"]
+
+        with open(daskmr.file("lookup.tsv")) as lines:
+            NAMES = dict(line.rstrip().split("\t") for line in lines)
     """
     if not isinstance(name, str | os.PathLike):
         raise FileError(f"daskmr.file takes the name of a file, not {short_repr(name)}.")

@@ -84,7 +84,7 @@ def test_large_output_moves_to_disk(tmp_path: Any) -> None:
 def test_later_writes_are_refused(tmp_path: Any) -> None:
     context = OutputKind().context()
     NamedParts(context, str(tmp_path), 1 << 20).finish()
-    with pytest.raises(NamedOutputError, match="its output has no place"):
+    with pytest.raises(NamedOutputError, match="was called after the last key"):
         context.write_to("a", 1, 1)
     assert not context.named["a"].written
 
