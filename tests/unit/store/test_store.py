@@ -23,6 +23,7 @@ from support.fault_proxy import ANSWERS, BROKEN, DAMAGED, FAULTS, FaultProxy
 from support.reading import MULTIPART, TWO_PARTS, entries_of, entry_of, fetched, is_object, noise
 from support.store_server import CREDENTIALS, Bucket, Request, StoreServer
 
+from daskmr.cluster.forkserver import prewarm
 from daskmr.store.store import (
     ChangedObject,
     Entry,
@@ -526,6 +527,7 @@ def test_a_child_process_has_a_store_of_its_own(
 ) -> None:
     bucket.put({"a": b"1", "b": b"2"})
     store = open_store(bucket)
+    prewarm(method == "forkserver")  # which stays, and serves other tests
     for _ in range(3):
         assert len(entries_of(store, "")) == 2
         ours, theirs = multiprocessing.Pipe()
