@@ -506,8 +506,8 @@ def _memoised(key: tuple[Any, ...], make: Callable[[], Job]) -> Job:
 def _restore_script(
     packed: tuple[Any, ...], number: int, delivery: Delivery, before: Source | None
 ) -> Job:
-    path, digest = packed[1], packed[-2]
-    key = path, digest + "".join(delivery), *_lineage(before)
+    path, module_name, digest = packed[1], *packed[-3:-1]
+    key = path, digest + "".join(delivery), module_name, *_lineage(before)
     first = _restored(key, partial(Script, *packed), delivery, before)
     # All steps of a script share its modules.
     return _memoised((*key, number), lambda: _step(first, number)) if number else first
@@ -538,7 +538,9 @@ def _restored(
 
 
 def _lineage(before: Source | None) -> tuple[str, ...]:
-    return () if before is None else (before.digest, *_lineage(before.before))
+    if before is None:
+        return ()
+    return before.digest, before.module_name, *_lineage(before.before)
 
 
 def remember(job: Job) -> Job:
@@ -547,7 +549,7 @@ def remember(job: Job) -> Job:
     with _JOBS_LOCK:
         for each in [each for each in _JOBS if each[:2] == key]:
             del _JOBS[each]
-    return _memoised(key, lambda: job)
+    return _memoised((*key, job.module_name), lambda: job)
 
 
 def forget(token: str) -> None:

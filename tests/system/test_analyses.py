@@ -298,14 +298,14 @@ def test_an_interruption_in_the_second_pass(place: Place, where: tuple[str, ...]
     (place.folder / "slow.py").write_text(SLOW)
     before = sorted(path.name for path in place.folder.iterdir())
     marker = place.shared / "marker"
-    options = ("--param", f"marker={marker}", "--keep-steps", "kept", "-o", "none.csv", *where)
+    options = ("--param", f"marker={marker}", "--keep-steps", "stopped", "-o", "none.csv", *where)
     said = place.interrupt(marker, "sessions.py", "slow.py", *options)
-    assert said == "daskmr: Interrupted; nothing was written but kept/1-sessions.csv."
+    assert said == "daskmr: Interrupted; nothing was written but stopped/1-sessions.csv."
     marker.unlink()
     rows = [(c, *session) for c, found in sessions_of(60).items() for session in found]
-    kept = (place.folder / "kept" / "1-sessions.csv").read_bytes()
+    kept = (place.folder / "stopped" / "1-sessions.csv").read_bytes()
     assert sorted(kept.splitlines()[1:]) == sorted(as_csv(*rows).splitlines())
-    shutil.rmtree(place.folder / "kept")
+    shutil.rmtree(place.folder / "stopped")
     assert sorted(path.name for path in place.folder.iterdir()) == before
 
 

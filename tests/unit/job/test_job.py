@@ -338,6 +338,18 @@ def test_what_no_step_of_a_script_uses_is_noted(tmp_path):
     assert job.declared.sort_values is None
 
 
+def test_each_way_to_give_a_parameter_has_a_module_of_its_own(tmp_path):
+    """Other processes find values of a class by the module that it was pickled in."""
+    (tmp_path / "job.py").write_text(
+        "from daskmr import param\nN = param('n', 1)\ndef map(k, d, v, c): pass\n"
+    )
+    jobs = [load_job(str(tmp_path / "job.py"), {"n": n}) for n in ("5", 5)]
+    assert jobs[0].digest == jobs[1].digest
+    restored = [pickle.loads(pickle.dumps(job)) for job in jobs]
+    assert [job.module_name for job in restored] == [job.module_name for job in jobs]
+    assert len({job.map.__module__ for job in restored}) == 2
+
+
 def test_a_step_whose_map_is_in_a_module_has_its_name(tmp_path):
     (tmp_path / "words.py").write_text("def map(k, d, v, c): pass\ndef reduce(k, v, c): pass\n")
     (tmp_path / "chain.py").write_text(
