@@ -537,7 +537,7 @@ def _restored(
     return _memoised(key, restore)
 
 
-def _lineage(before: Source | None) -> tuple[str, ...]:
+def _lineage(before: Source | None) -> tuple[str | None, ...]:
     if before is None:
         return ()
     return before.digest, before.module_name, *_lineage(before.before)
