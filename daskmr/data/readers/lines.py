@@ -82,15 +82,15 @@ def read_raw_lines(
     for chunk in read_chunks(source, opened=opened, join=_text_chunks):
         end = chunk.rfind(b"\n")
         if end >= 0:
-            lines: list[bytes | OversizedLine] = [*BytesIO(chunk)]
+            found = [*BytesIO(chunk)]
             if end + 1 < len(chunk):
-                lines.pop()  # the chunk ends within this line
+                found.pop()  # the chunk ends within this line
+            lines: list[bytes | OversizedLine] = [*found]
             if len(chunk) > max_record_bytes:
+                sizes = [len(each.removesuffix(b"\n")) for each in found]
                 lines = [
-                    OversizedLine(n)
-                    if (n := len(ln.removesuffix(b"\n"))) > max_record_bytes
-                    else ln
-                    for ln in BytesIO(chunk[: end + 1])
+                    OversizedLine(size) if size > max_record_bytes else each
+                    for each, size in zip(found, sizes, strict=True)
                 ]
             lines[0] = line.close_raw(chunk[: chunk.index(b"\n")])
             yield lines
