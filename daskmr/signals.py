@@ -14,7 +14,7 @@ from daskmr.errors import Interrupted
 
 __all__ = [
     "clean_up", "deferred", "finished", "handlers_kept", "kill_children", "on_hard_exit",
-    "patient", "raises_interrupted", "signals",
+    "patient", "raise_again", "raises_interrupted", "signals",
 ]  # fmt: skip
 
 _HARD_EXIT_SECONDS = 4.0
@@ -60,7 +60,9 @@ def deferred() -> Iterator[None]:
         yield
     finally:
         _state.depth -= 1
-    if not _state.depth and _state.pending is not None and not _state.finished:
+    if _state.depth or _state.raised or _state.finished:
+        return
+    if _state.pending is not None:
         _state.raised = True
         raise Interrupted(_state.pending)
 
@@ -93,6 +95,15 @@ def patient(seconds: float) -> Iterator[None]:
         yield
     finally:
         _state.patience = before
+
+
+def raise_again() -> None:
+    """Raise `Interrupted` if a signal has raised it before, and a callback or finalizer swallowed it.
+
+    Call it before anything is committed.
+    """
+    if _state.raised and not _state.finished and _state.pending is not None:
+        raise Interrupted(_state.pending)
 
 
 def finished() -> None:
@@ -136,8 +147,8 @@ def signals() -> Iterator[None]:
 def _handle(signum: int, frame: Any) -> None:
     if _state.raised or _state.finished:
         return
+    _state.pending = _state.pending or signum
     if _state.depth:
-        _state.pending = _state.pending or signum
         return
     _state.raised = True
     raise Interrupted(signum)

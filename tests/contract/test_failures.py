@@ -268,7 +268,7 @@ def interrupt(command, signum, group=False):
         ("load", signal.SIGTERM, ["--inline"]),
         ("map", signal.SIGINT, ["--inline"]),
         pytest.param("map", signal.SIGTERM, ["-m", "2"], marks=pytest.mark.slow),
-        ("map", signal.SIGHUP, ["-m", "2", "-r", "7"]),
+        pytest.param("map", signal.SIGHUP, ["-m", "2", "-r", "7"], marks=pytest.mark.slow),
         ("combine", signal.SIGINT, ["-m", "2"]),
         ("reduce", signal.SIGINT, ["-m", "2"]),
         pytest.param("reduce", signal.SIGHUP, ["--inline"], marks=pytest.mark.slow),
@@ -309,6 +309,25 @@ def test_ctrl_c_reaches_all_processes_of_a_terminal(start):
     wait_until(command.marker.exists)
     error = interrupt(command, signal.SIGINT, group=True)
     assert error == "daskmr: Interrupted; nothing was written.\n"
+    assert command.leaves_nothing()
+
+
+SWALLOWED = """
+    import gc, os, signal
+    class Finalizer:
+        def __del__(self):  # Python prints what is raised here, and goes on
+            os.kill(os.getpid(), signal.SIGINT)
+    def map(key, dims, value, context):
+        Finalizer()
+        context.write(key, 1)
+"""
+
+
+def test_an_interruption_that_a_finalizer_swallowed_is_none_the_less_one(start):
+    command = start(SWALLOWED, "--inline")
+    code, error = command.finish(20)
+    assert code == 130
+    assert error.endswith("daskmr: Interrupted; nothing was written.\n")
     assert command.leaves_nothing()
 
 
@@ -648,7 +667,7 @@ NEVER = {
 
 
 @pytest.mark.parametrize("options", [["--inline"], ["-m", "2"]], ids=["inline", "cluster"])
-@pytest.mark.parametrize("kind", NEVER)
+@pytest.mark.parametrize("kind", [pytest.param("sleep", marks=pytest.mark.slow), "gil", "swallows"])
 def test_file_timeout_ends_a_map_that_never_returns(start, kind, options):
     script = f"""
         import re, time

@@ -262,7 +262,18 @@ def pasted(line: str, place: Path, *more: str) -> Iterator[str]:
         yield done.stdout
 
 
-@pytest.mark.parametrize("name", KINDS)
+# Of the kinds that are much like another one, the quick suite leaves out these.
+ALIKE = {
+    "a_mixed_folder_at_any_depth", "a_name_twice", "an_array_in_a_line", "comments_and_tabs", "excel",
+    "mixed_hive_folders", "pipes", "semicolons_and_decimal_commas_without_a_header", "windows_1252",
+    "documents_of_which_one_is_empty", "hours_by_date",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name for name in KINDS],
+)
 def test_the_last_line_counts_everything(name: str, tmp_path: Path) -> None:
     files, counts = KINDS[name]()
     put(tmp_path / "my data", files)

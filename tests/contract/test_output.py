@@ -115,7 +115,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("combine", ["", COMBINE], ids=["no combine", "combine"])
-@pytest.mark.parametrize("spill_bytes", ["64 MiB", "30 kB"])
+@pytest.mark.parametrize("spill_bytes", [pytest.param("64 MiB", marks=pytest.mark.slow), "30 kB"])
 def test_float_sums_are_the_same_bytes_wherever_they_are_made(run, floats, combine, spill_bytes):
     outputs = {}
     for place, options in PLACES.items():

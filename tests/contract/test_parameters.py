@@ -257,12 +257,14 @@ def test_from_repeats_them_and_replay_uses_them(place: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert (place / "out.txt").read_text() == first
     assert "parameter" not in again.stderr
-    other = daskmr("run", "--from", "out.txt.meta.json", "--param", "least=9", cwd=place)
+    other = daskmr(
+        "run", "--from", "out.txt.meta.json", "--param", "least=9", "--inline", cwd=place
+    )
     assert "the parameter least differs from the repeated run: now 9, then 8" in other.stderr
     assert (place / "out.txt").read_text() == OUTPUT.splitlines(keepends=True)[1]
     # A parameter that the script has lost is noted; one that it needs is that of the run.
     (place / "scripts" / "limits.py").write_text("LEAST = 8\n")
-    lost = daskmr("run", "--from", "out.txt.meta.json", cwd=place)
+    lost = daskmr("run", "--from", "out.txt.meta.json", "--inline", cwd=place)
     assert (place / "out.txt").read_text() == OUTPUT, lost.stderr
     assert "the parameter least differs from the repeated run: now not set, then 9" in lost.stderr
     done = daskmr("replay", "out.txt.bad.jsonl", cwd=place)

@@ -23,7 +23,7 @@ from daskmr.errors import InputError
 from daskmr.files import locked
 from daskmr.job.contexts import is_output_name
 from daskmr.job.job import Job
-from daskmr.signals import deferred, finished, patient
+from daskmr.signals import deferred, finished, patient, raise_again
 from daskmr.store.source import StoreError
 from daskmr.workdir import RunDir, disk_error
 
@@ -142,6 +142,7 @@ class SideCars:
 
     def commit(self) -> None:
         """Put the output in place, and its side-cars with it."""
+        raise_again()
         if isinstance(self.target, OutputDirectory):
             self._commit_directory(self.target)
             return

@@ -120,7 +120,10 @@ def many(s3_server: StoreServer) -> Bucket:
     return bucket
 
 
-@pytest.mark.parametrize("fault", [*ANSWERS, *BROKEN])
+@pytest.mark.parametrize(
+    "fault",
+    [*ANSWERS, *(pytest.param(b, marks=pytest.mark.slow) if b == "stall" else b for b in BROKEN)],
+)
 def test_faults_of_a_listing(
     fault: str, many: Bucket, proxy: FaultProxy, open_store: Callable[..., Store]
 ) -> None:
@@ -157,7 +160,7 @@ def test_a_page_that_never_ends_is_an_error_in_flat_memory(
     assert grown < 400 << 10  # KiB
 
 
-@pytest.mark.parametrize("what", ["listing", "object"])
+@pytest.mark.parametrize("what", ["listing", pytest.param("object", marks=pytest.mark.slow)])
 def test_what_trickles_is_tried_again_and_then_an_error(
     what: str, bucket: Bucket, proxy: FaultProxy, open_store: Callable[..., Store]
 ) -> None:
@@ -184,7 +187,7 @@ def test_what_trickles_is_tried_again_and_then_an_error(
 # --- fetching -------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["small", "large", "parts"])
+@pytest.fixture(params=["small", pytest.param("large", marks=pytest.mark.slow), "parts"])
 def stored(request: pytest.FixtureRequest, bucket: Bucket, tmp_path: Path) -> tuple[str, bytes]:
     """An object: small, of 20 MB, the same uploaded in parts, and of more than 50 MB."""
     size = {"small": 100_000, "very large": MULTIPART}.get(request.param, TWO_PARTS)

@@ -105,6 +105,7 @@ def test_the_page_of_a_local_cluster(tmp_path: Path) -> None:
         assert 'href="daskmr"' in menu
 
 
+@pytest.mark.slow
 def test_the_page_on_an_existing_scheduler_leaves_nothing(
     dask_cluster: DaskCluster, tmp_path: Path
 ) -> None:
