@@ -254,7 +254,7 @@ class _Check(_Transcript):
                 dims = Dims(file.dims, self.names)
                 found = trial.map(place, dims, number, record, file.path, file.source)
             except TaskFailed as error:
-                error.message += f" The record: {shortened(line, 3 * _WIDTH)}"
+                error.message += f"\nThe record: {shortened(line, 3 * _WIDTH)}"
                 raise
             records += 1
             if found is not None:

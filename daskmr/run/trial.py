@@ -27,7 +27,7 @@ from daskmr.job.map_context import MapContext
 from daskmr.tasks.crashes import describe_line
 from daskmr.tasks.guard import Returned, is_interruption, shortened, user_failure
 from daskmr.tasks.map_output import MapOutput
-from daskmr.tasks.record_rule import RecordMapper, Why, detail_of, skipped_errors
+from daskmr.tasks.record_rule import RecordMapper, Why, advice_to_skip, detail_of, skipped_errors
 from daskmr.tasks.user_calls import AT_RECORDS, call_hook, combiner_of, set_up, sorter_of
 
 __all__ = [
@@ -215,9 +215,11 @@ class Trial:
         except BaseException as error:
             if is_interruption(error):
                 raise
-            failure = error
+            cause = error
         where = describe_line(number, text_of(record)).replace("line", self.unit, 1)
-        raise user_failure(self.job, "map", f"at {place}, {where}", failure)
+        failure = user_failure(self.job, "map", f"at {place}, {where}", cause)
+        failure.message += advice_to_skip(cause)
+        raise failure
 
     def call_hook(self, name: str) -> None:
         """Call ``setup_map`` or ``finish_map``, if the job has it."""
