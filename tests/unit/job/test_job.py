@@ -207,7 +207,7 @@ def test_what_was_imported_before_is_put_back(tree):
             del sys.modules[name]
 
 
-def test_activation_is_reentrant_exclusive_and_cheap(tree):
+def test_activation_is_reentrant_and_exclusive(tree):
     job = load_job(tree("import helper\n" + WRITE, helper=""))
     with job.activate(), job.activate():
         assert "helper" in sys.modules
@@ -220,11 +220,6 @@ def test_activation_is_reentrant_exclusive_and_cheap(tree):
         assert seen == []
     thread.join()
     assert seen == [False]
-    start = time.perf_counter()
-    for _ in range(1000):
-        with job.activate():
-            pass
-    assert time.perf_counter() - start < 0.2  # 200 us each, ten times what it takes
 
 
 def test_unpickling_does_not_wait_for_an_active_job(tree):

@@ -163,7 +163,7 @@ def test_a_map_that_fails_shows_the_record(tree: Callable[..., Path]) -> None:
     def fail(key: str, dims: list[str], value: str, context: Any) -> None:
         raise KeyError(value)
 
-    with pytest.raises(JobError, match=r"line 1: KeyError: '1' .* The record: 'a\\t1'") as caught:
+    with pytest.raises(JobError, match=r"line 1: KeyError: '1' .*\nThe record: 'a\\t1'") as caught:
         check(Job(map=fail), tree([LINES]))
     assert "Traceback" in caught.value.details
     assert "daskmr" not in caught.value.details.replace(__file__, "")
