@@ -48,6 +48,7 @@ class Sent(NamedTuple):
     size: int  # bytes
     files: int | None  # number of files in a directory; ``None`` for a file
     stamp: str  # changes whenever the content does, and sometimes else
+    folder: str  # the same for the same content, of which the same files are executable
     entries: tuple[Entry, ...] = ()  # on the client only; named as in its path
 
     @property
@@ -58,8 +59,8 @@ class Sent(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Its path in the folder that a run sends; two of the same content share a folder."""
-        return os.path.join(self.digest, self.name)
+        """Its path in what a run sends."""
+        return os.path.join(self.folder, self.name)
 
 
 def describe(name: str, path: str) -> Sent:
@@ -81,7 +82,8 @@ def describe(name: str, path: str) -> Sent:
     whole = entries[0].digest if not is_folder else _hash(f"{e.name}\0{e.digest}" for e in entries)
     size, count = sum(e.size for e in entries), sum(e.name[-1:] != "/" for e in entries)
     stamp = _stamp(found)
-    return Sent(name, path, whole, size, count if is_folder else None, stamp, (*entries,))
+    folder = _hash([whole, *(e.name for e in entries if e.is_executable)])
+    return Sent(name, path, whole, size, count if is_folder else None, stamp, folder, (*entries,))
 
 
 def check_unchanged(sent: Sent) -> None:
@@ -166,7 +168,7 @@ def _hash(lines: Iterable[str]) -> str:
 
 
 def entries_of(sent: Iterable[Sent]) -> list[Entry]:
-    """Return the files to write for all of these, in the order of `stream`; each content once."""
+    """Return the files to write for all of these, in the order of `stream`; each folder once."""
     return [
         entry._replace(name=os.path.join(one.place, entry.name).removesuffix("/") + slash)
         for one in _distinct(sent)
@@ -176,7 +178,7 @@ def entries_of(sent: Iterable[Sent]) -> list[Entry]:
 
 
 def _distinct(sent: Iterable[Sent]) -> list[Sent]:
-    return [*{each.digest: each for each in sent}.values()]
+    return [*{each.folder: each for each in sent}.values()]
 
 
 def stream(sent: Iterable[Sent]) -> Iterator[bytes]:

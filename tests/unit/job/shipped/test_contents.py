@@ -86,11 +86,15 @@ def test_equal_content_is_sent_once(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"x" * 5000)
     root, twin = make_tree(tmp_path / "root"), tmp_path / "twin"
     twin.symlink_to(root)
-    sent = [describe(p.name, str(p)) for p in (tmp_path / "one", tmp_path / "two", root, twin)]
-    assert sum(map(len, stream(sent))) == 5000 + 3003
+    (tmp_path / "program").write_bytes(b"x" * 5000)
+    (tmp_path / "program").chmod(0o755)
+    paths = [tmp_path / "one", tmp_path / "two", root, twin, tmp_path / "program"]
+    sent = [describe(path.name, str(path)) for path in paths]
+    assert sum(map(len, stream(sent))) == 5000 + 3003 + 5000
     unpack(sent, tmp_path / "new")
     for one in sent:
         copy, original = tmp_path / "new" / one.place, Path(one.path)
+        assert os.access(copy, os.X_OK) == os.access(original, os.X_OK)
         if original.is_file():
             assert copy.read_bytes() == original.read_bytes()
         else:

@@ -152,8 +152,7 @@ def test_a_change_is_found_by_the_next_process(script: Path) -> None:
 
 def test_a_copy(script: Path, tmp_path: Path) -> None:
     job = load_job(script)
-    digest = job.shipped.sent["geo"].digest
-    copy = tmp_path / "copies" / digest / "geo"
+    copy = tmp_path / "copies" / job.shipped.sent["geo"].place
     copy.mkdir(parents=True)
     (copy / "cities").write_text("copy")
     there = pickle.loads(pickle.dumps(job.delivered(Delivery("", str(tmp_path / "copies")))))
