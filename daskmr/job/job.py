@@ -24,7 +24,7 @@ from daskmr.job.check import (
     take_hooks,
 )
 from daskmr.job.declared import Declared, declared_in, notes_on_declared, notes_on_steps
-from daskmr.job.params.declared import Parameter
+from daskmr.job.params.declared import Kept, Parameter
 from daskmr.job.params.given import ParameterError
 from daskmr.job.process_errors import no_children
 from daskmr.job.script import InlineFunctions, Script, Source
@@ -118,9 +118,10 @@ class _HasSource(_HasFunctions):
 
     @property
     def params(self) -> Mapping[str, Any]:
-        """The values of the script's parameters, as plain data."""
+        """The values of the script's parameters, as plain data, where that can stand for them."""
         self._loaded()
-        return self._source.params.given if isinstance(self._source, Script) else {}
+        given = self._source.params.given if isinstance(self._source, Script) else {}
+        return {name: value for name, value in given.items() if not isinstance(value, Kept)}
 
     @property
     def declared_params(self) -> Mapping[str, Parameter]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import io
+import pickle
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -24,7 +27,7 @@ from daskmr.job.params.values import (
 )
 from daskmr.job.tracebacks import short_repr
 
-__all__ = ["Parameter", "Params", "activate", "param"]
+__all__ = ["Kept", "Parameter", "Params", "activate", "param"]
 
 _NAME = r"[^\W\d][\w.-]*"
 
@@ -44,6 +47,12 @@ class Parameter(NamedTuple):
     is_given: bool
     form: Any = None
     is_settled: bool = True
+
+
+class Kept(NamedTuple):
+    """A default that plain data cannot stand for, such as bytes, for processes that would make another."""
+
+    pickled: bytes
 
 
 def param(name: str, default: Any = REQUIRED, *, type: Any = None, help: str = "") -> Any:
@@ -153,6 +162,8 @@ class Params:
 
     def _converted(self, name: str, kind: Kind, default: Any) -> Any:
         given = self.given[name]
+        if isinstance(given, Kept):
+            return pickle.loads(given.pickled)
         if isinstance(given, dict | list):
             given = copy.deepcopy(given)  # the script may change it
         if given is None and default is None:
@@ -185,15 +196,20 @@ class Params:
     def settled(self) -> dict[str, Any]:
         """Return plain data for all values, from which any process makes the same values.
 
-        Defaults that plain data cannot stand for are left to the script. Raises `ParameterError` for
-        other values that it cannot stand for.
+        Defaults that it cannot stand for are `Kept`, or left to the script if they are of its own types.
+        Raises `ParameterError` for other values that it cannot stand for.
         """
         settled = {}
         for name, declared in self.declared.items():
             given = self.given.get(name)
-            if declared.is_settled:
+            if isinstance(given, Kept):
+                settled[name] = given
+            elif declared.is_settled:
                 settled[name] = declared.form
-            elif declared.is_given:
+            elif not declared.is_given:
+                if (kept := _kept(declared.value)) is not None:
+                    settled[name] = kept
+            else:
                 if given != plain(given):
                     raise ParameterError(
                         f"The parameter {name} cannot be {short_repr(given)}, because a record of the run "
@@ -201,6 +217,24 @@ class Params:
                     )
                 settled[name] = given
         return settled
+
+
+class _OfPython(pickle.Unpickler):
+    """Refuses what is not of Python itself: importing it could take long, or need the script."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.partition(".")[0] not in sys.stdlib_module_names:
+            raise pickle.UnpicklingError(module)
+        return super().find_class(module, name)
+
+
+def _kept(value: Any) -> Kept | None:
+    try:
+        pickled = pickle.dumps(value)
+        _OfPython(io.BytesIO(pickled)).load()
+    except Exception:
+        return None
+    return Kept(pickled)
 
 
 _active: Params | None = None

@@ -65,6 +65,22 @@ def test_another_process_gets_the_values_of_this_one(tree, monkeypatch):
     assert done.stdout == b"one 1\n", done.stderr
 
 
+def test_nor_does_a_default_differ_there_that_text_cannot_stand_for(tree, monkeypatch):
+    path = tree(
+        "import os\nfrom datetime import datetime, timedelta\nfrom daskmr import param\n"
+        "class Own: __eq__ = lambda self, other: True\n"
+        "N = param('n', (datetime.now(), os.urandom(4), 7)), param('own', Own())\n"
+        "DAY = param('span', timedelta(days=7))\n" + WRITES
+    )
+    job = load_job(path)
+    assert job.params == {}
+    blob, here = pickle.dumps(job), run_map(job)
+    monkeypatch.setattr(job_module, "_JOBS", {})
+    there = pickle.loads(blob)
+    assert run_map(there) == here
+    assert pickle.loads(pickle.dumps(there)).digest == job.digest
+
+
 def test_an_identity_includes_the_values(tree):
     path = tree(SCRIPT)
     one, two = (load_job(path, {"day": day}) for day in ("2024-01-31", "2024-02-01"))
