@@ -188,7 +188,7 @@ def _no_map(namespace: Mapping[str, Any], where: str, library: str) -> str:
     return (
         f"{where} does not define `map`.{hint} A job defines `def map(key, dims, value, context):`, and may define "
         "`combine(key, values, context)`, `reduce(key, values, context)`, `setup_reduce(context)` and hooks "
-        "(`setup_map`, `finish_map`, `finish_reduce`)."
+        "(`setup_map`, `finish_map`, `finish_reduce`); or it defines `steps = [Job(map=..., reduce=...), ...]`."
     )
 
 
@@ -209,6 +209,12 @@ def check_functions(functions: Functions, where: str) -> None:
             f"{where}: `finish_reduce` is called after the last key of `reduce`, which this job lacks. "
             "For the end of each partition that is mapped, define `finish_map(context)`."
         )
+    reduce, of = functions.reduce, getattr(functions.combine, "__self__", None)
+    if _is_reducer(reduce) and _is_reducer(of) and repr(reduce) != repr(of):
+        raise InputError(
+            f"{where}: `reduce` is {reduce!r}, which does not understand the partial results of "
+            f"`{of!r}.combine`. Write `combine = {reduce!r}.combine`."
+        )
 
 
 def _check_function(name: str, function: Any, where: str) -> None:
@@ -218,9 +224,7 @@ def _check_function(name: str, function: Any, where: str) -> None:
             f"{where}: `{name}` is {short_repr(function)}, not a function like `{signature}`."
         )
     if instead := _instead_of(name, function):
-        raise InputError(
-            f"{where}: `{name}` is {short_repr(function)}: write `{name} = {instead}`."
-        )
+        raise InputError(f"{where}: {instead}")
     line = getattr(getattr(function, "__code__", None), "co_firstlineno", None)
     place = f"{where}, line {line}" if line and os.path.isabs(where) else where
     kinds = (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
@@ -233,22 +237,36 @@ def _check_function(name: str, function: Any, where: str) -> None:
     problem = _binding_problem(function, len(_ARGUMENTS[name]))
     if problem:
         taken = counted(len(_ARGUMENTS[name]), "positional argument")
+        own = getattr(function, "__name__", name)
+        known = f" ({own})" if own.isidentifier() and own != name else ""
         raise InputError(
-            f"{place}: `{name}` cannot be called with {taken} ({problem}). "
+            f"{place}: `{name}`{known} cannot be called with {taken} ({problem}). "
             f"Define it as `{signature}`."
         )
 
 
+def _is_reducer(function: Any) -> bool:
+    """Check whether a function is a reducer of `daskmr.reducers`, without importing that."""
+    return f"{type(function).__module__}.".startswith("daskmr.reducers.")
+
+
 def _instead_of(name: str, function: Any) -> str:
-    """Return the code for a reducer of `daskmr.reducers` that is not used as it is meant, or ""."""
+    """Return how to use a reducer of `daskmr.reducers` that is not used as it is meant, or ""."""
     home = str(getattr(function, "__module__", ""))
     if name not in ("reduce", "combine") or not f"{home}.".startswith("daskmr.reducers."):
         return ""
-    suffix = ".combine" if name == "combine" else ""
-    if isinstance(function, type):
-        return f"{function.__name__}(...){suffix}"
+    if isinstance(function, type | types.FunctionType):
+        known = function.__name__ if isinstance(function, type) else "top"
+        return (
+            f"`{name}` belongs to a reducer that takes settings, but was given none. Write "
+            f"`reduce = {known}(...)`, and `combine = reduce.combine`."
+        )
     reducer = getattr(function, "__self__", function)
-    return "" if bool(suffix) == (reducer is not function) else f"{reducer!r}{suffix}"
+    if name == "combine" and reducer is function:
+        return f"`combine` is {reducer!r}. Write `combine = {reducer!r}.combine`."
+    if name == "reduce" and reducer is not function:
+        return f"`reduce` is {reducer!r}.combine. Write `reduce = {reducer!r}`."
+    return ""
 
 
 def _binding_problem(function: Function, count: int) -> str:
@@ -276,6 +294,10 @@ def notes_on(job: Job, passed_over: Mapping[str, str]) -> Iterator[str]:
             f"yours, so it is not the job's `{name}`{without}"
         )
     yield from _notes_on_order(job)
+    if any(step.combine is not None and step.reduce is None for step in job.steps):
+        is_named = job.path and len(job.steps) == 1
+        meant = "" if is_named else ". Name each function: Job(map=..., reduce=...)"
+        yield f"combine is never called, because there is no reduce{meant}"
     yield from map(_note_unused, job.unused)
     names = likely_misspelt(job.files[os.path.basename(job.path)], job.path) if job.path else {}
     for name, meant in names.items():
@@ -345,7 +367,8 @@ def likely_misspelt(text: str, path: str) -> dict[str, str]:
         if name in _ARGUMENTS or name in used or name == OLD_FINISH_MAP:
             continue
         plain = name.lower().strip("_")
-        like = difflib.get_close_matches(plain, missing, 1, 0.75)
+        like = [each for each in missing if sorted(each.split("_")) == sorted(plain.split("_"))]
+        like = like or difflib.get_close_matches(plain, missing, 1, 0.75)
         if like:
             found[name] = like[0]
         elif re.match(_LIKE_HOOKS, plain) or difflib.get_close_matches(plain, _ARGUMENTS, 1, 0.75):
@@ -397,6 +420,13 @@ def hint_for(job: Job, exc: BaseException) -> str:
     unused = _unused_file(job, module)
     if unused:
         return f" {_note_unused(unused)}."
+    if isinstance(exc, TypeError) and re.match(
+        r"_?\w+\.__call__\(\) missing .*'context'", str(exc)
+    ):
+        return (
+            " A ready-made reducer is not called in the script: write `reduce = total`. Those with settings "
+            "are `top(10)`, `quantiles(0.5)`, `histogram([0, 10])` and `distinct.up_to(100)`."
+        )
     if isinstance(exc, FileNotFoundError) and isinstance(exc.filename, str) and job.path:
         return _hint_missing_file(job, job.path, exc.filename)
     if isinstance(exc, ModuleNotFoundError) and exc.name:

@@ -34,6 +34,7 @@ __all__ = [
     "ItemContext",
     "MisuseError",
     "NamedOutputError",
+    "NoAttributeError",
     "OutputContext",
     "PairContext",
     "StaleContextError",
@@ -64,6 +65,10 @@ _LONGEST_NAME = 200
 
 class MisuseError(TypeError):
     """A call of a context that fails the job; no record is bad because of it."""
+
+
+class NoAttributeError(MisuseError, AttributeError):
+    """An attribute that a context does not have; an AttributeError, so that ``hasattr`` works."""
 
 
 class CounterError(MisuseError):
@@ -171,18 +176,18 @@ class UserContext:
         if name in _PLACE and self._call is not None:
             return getattr(self._call, _PLACE[name])
         if name in _PLACE:
-            raise AttributeError(
+            raise NoAttributeError(
                 f"context.{name} is the place of a record, so it exists only in map. Write what "
                 "reduce needs of it as part of the key or the value, and set an attribute of the context for "
                 "finish_map."
             )
         if name in ("writeline", "writecsv", "writejson", "write_to"):
-            raise AttributeError(
+            raise NoAttributeError(
                 f"context.{name} writes to the output, so it belongs in reduce (or in the map of a "
                 "job without reduce). In this map use context.write(key, value)."
             )
         functions = [f"{name}()" for name in UserTextContext.FUNCTIONS if hasattr(type(self), name)]
-        raise AttributeError(
+        raise NoAttributeError(
             f"the context has no attribute {name!r}: it has {', '.join(functions)}, and attributes that the "
             f"script itself sets, as in `context.{name} = {{}}`, which last for one partition, or in "
             "reduce for one reducer."

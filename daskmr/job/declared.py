@@ -67,6 +67,15 @@ def notes_on_declared(namespace: Mapping[str, Any]) -> Iterator[str]:
     >>> list(notes_on_declared({"records": ["jsonl"]}))
     ["`records` in the script is ['jsonl'], not text, so it does not name the format of the records"]
     """
+    steps = namespace.get("steps")
+    is_meant = isinstance(steps, list | tuple) and all(
+        callable(s) or isinstance(s, dict) for s in steps
+    )
+    if is_meant:  # a list of Jobs does not get here
+        yield (
+            f"`steps` in the script is {short_repr(steps)}, which holds no Job, so the job has one step. Write "
+            "steps = [Job(map=..., reduce=...), ...]"
+        )
     meanings = {"layout": "the layout", "records": "the format of the records"}
     for name, meaning in meanings.items():
         value = namespace.get(name)

@@ -156,7 +156,7 @@ def _explain_one(exc: BaseException, loading: bool) -> str:
     # C code that these modules call (`int` in a `map` that they iterate over) raises errors of data.
     # An error from another process is raised again here, and its cause is a text of its traceback.
     own = module.partition(".")[0] in _PROCESS_MODULES and exc.__cause__ is None
-    return _PROCESS if own and inner and _is_raise(inner) else ""
+    return _PROCESS if own and inner and _is_raise(inner) and not loading else ""
 
 
 def _innermost(exc: BaseException) -> TracebackType | None:

@@ -180,8 +180,6 @@ class _Check(_Transcript):
         self._columns()
         for text in [*job.notes, *ported]:
             self._warn(text)
-        if job.reduce is None and job.combine is not None:
-            self._warn("combine is never called, because there is no reduce")
 
     def _columns(self) -> None:
         """Show which columns the script names."""
@@ -359,13 +357,14 @@ class _Check(_Transcript):
         self._say("sorted", f"{shortened(key, _WIDTH)}: {shown}{more}")
 
     def _reduce(self, trial: Trial, is_last: bool) -> None:
+        outputs: dict[str, list[Any]] = {}
         if self.job.reduce is None:
             for line in trial.header:
                 self._say("header", shortened(line, 2 * _WIDTH))
-        elif not is_last:
-            outputs: dict[str, list[Any]] = {"": trial.items(trial.groups)}
         if is_last:
             outputs = {**trial.outputs(trial.groups)}
+        elif self.job.reduce is not None:
+            outputs = {"": trial.items(trial.groups)}
         for name, lines in outputs.items():
             end = len(lines) - (0 if name else trial.ending)
             shown = [f"{name}  {_written(line)}".lstrip() for line in lines]

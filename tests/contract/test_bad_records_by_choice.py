@@ -126,6 +126,9 @@ def _write_beside(key: Any, dims: Any, value: Any, context: Any) -> None:
     context.write_to("errors", key, value)
 
 
+REDUCE = "def reduce(key, values, context): pass"
+
+
 def test_the_script_itself_is_never_skipped(tmp_path: Path) -> None:
     """What `map` returns, and wrong counters, are no fault of a record; nor is any other error."""
     root = place(tmp_path, ["1"])
@@ -135,6 +138,10 @@ def test_the_script_itself_is_never_skipped(tmp_path: Path) -> None:
         ("context.counter('a', 'b', 1.5)", "adds whole numbers"),
         ("context.write_to('a b', 1, 2)", "cannot name an output"),
         ("1 / 0", "ZeroDivisionError"),
+        ("context.wrte(key, 1)", "the context has no attribute 'wrte'"),
+        ("hasattr(context, 'x'); context.x += 1", "the context has no attribute 'x'"),
+        ("context.write_to('a', 1, 2)\n" + REDUCE, "belongs in reduce"),
+        ("context.writeline('a')\n" + REDUCE, "belongs in reduce"),
     ):
         (root / "job.py").write_text(f"def map(key, dims, value, context):\n    {body}\n")
         with pytest.raises(JobError, match=found) as failed:

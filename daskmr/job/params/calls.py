@@ -74,6 +74,8 @@ def _declaration(call: ast.Call) -> Declaration | None:
 def _text_of(default: ast.expr) -> str:
     """Return a default as it would be given on the command line, if that is simple, or else in Python."""
     value = _literal(default)
+    if isinstance(default, ast.Attribute) and ast.unparse(default.value)[:1].isupper():
+        return default.attr  # a member of an enumeration
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple) and all(isinstance(each, str | int) for each in value):

@@ -203,6 +203,8 @@ def test_no_map(tree):
     ("text", "problem"),
     [
         ("map = 3", "`map` is 3, not a function like `def map(key, dims, value, context):`"),
+        ("def m3(key): pass\nmap = m3", "`map` (m3) cannot be called with 4 positional"),
+        ("steps = []", "or it defines `steps = [Job(map=..., reduce=...), ...]`"),
         (WRITE + "reduce = 'sum'", "`reduce` is 'sum', not a function"),
         ("def map(key, dims, value): pass", "line 1: `map` cannot be called with 4 positional"),
         ("def map(key, dims, value, *, context): pass", "`map` cannot be called with 4"),

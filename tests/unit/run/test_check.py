@@ -190,6 +190,22 @@ def test_a_map_only_job(tree: Callable[..., Path]) -> None:
     assert said.under("header") == [r"'head\n'"]
 
 
+def test_steps_that_only_map(tree: Callable[..., Path], tmp_path: Path) -> None:
+    text = "from daskmr import Job\ndef map(key, dims, value, context): context.write(key, value)\n"
+    (tmp_path / "job.py").write_text(f"{text}steps = [Job(map=map), Job(map=map)]\n")
+    said = check(tmp_path / "job.py", tree([LINES[:1]]))
+    assert said.under("warning") == []
+    assert said.under("map") == ["line 1     'a': '1'", "pair 1     a\t1"]
+
+
+def test_steps_that_are_no_jobs_are_warned_of(tree: Callable[..., Path], tmp_path: Path) -> None:
+    text = "def map(key, dims, value, context): context.write(key, value)\n"
+    for steps in ("[]", "[map]", "[dict(map=map)]"):
+        (tmp_path / "job.py").write_text(f"{text}steps = {steps}\n")
+        (warning,) = check(tmp_path / "job.py", tree([LINES[:1]])).under("warning")
+        assert "holds no Job, so the job has one step" in warning
+
+
 @pytest.mark.parametrize(
     ("job", "lines", "warning"),
     [
@@ -211,7 +227,8 @@ def test_a_map_only_job(tree: Callable[..., Path]) -> None:
         (
             Job(map=emit, combine=total),
             ["a\t1"],
-            "combine is never called, because there is no reduce",
+            "combine is never called, because there is no reduce. Name each function: "
+            "Job(map=..., reduce=...)",
         ),
     ],
 )
@@ -404,6 +421,7 @@ def test_a_script_to_begin_with_is_not_warned_of(tmp_path: Path) -> None:
         ("mapcleanup", "", True),
         ("output", "", True),
         ("mapp", "", True),
+        ("map_finish", "", True),
         ("setup_map", "", False),
         ("finish_reduce", "", False),
         ("mapper_final", "", True),
