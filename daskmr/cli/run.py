@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -96,7 +96,7 @@ def _run(
     read = (options["input_filter"], options["schema"], options["layout"])
     scripts = script if isinstance(script, list) else [script]
     inputs = (*scripts, *(source for source in read if isinstance(source, str)))
-    inputs += (*options["files"].values(),)
+    inputs += (*options["files"].values(), getattr(options["params"], "path", ""))
     with (
         notes_to(show),
         _ending(show),
@@ -149,10 +149,10 @@ def _reporting(
     words = ["daskmr" if program == "__main__.py" else program, *sys.argv[1:]]
     command = describe_command(words, [secret for secret in secrets if secret])
 
-    def put(page: str) -> None:
+    def put(page: str, written: Iterable[str | None] = ()) -> None:
         with suppress(OSError):
             try:
-                file.put(page)
+                file.put(page, written)
             except JobError as error:  # not a failure of the run, because the output is in place
                 click.echo(f"daskmr: {error}", err=True)
             else:
@@ -160,7 +160,10 @@ def _reporting(
                     click.echo(f"report   {printable(file.name)}", err=True)
 
     try:
-        yield lambda result: put(render_report(result, command=command))
+        yield lambda result: put(
+            render_report(result, command=command),
+            (each.output for each in result.outputs.values()),
+        )
     except JobError as error:
         name = "code" if isinstance(inputs[0], Code) else Path(inputs[0]).stem
         put(render_failure(error, name, command=command))

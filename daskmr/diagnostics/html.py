@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -88,8 +88,16 @@ class ReportFile:
         if not os.access(folder, os.W_OK):
             raise InputError(f"The report cannot be written to {folder!r}. {_ADVICE}")
 
-    def put(self, page: str) -> None:
-        """Write the page atomically; raise `JobError` if the disk is full or fails."""
+    def put(self, page: str, written: Iterable[str | None] = ()) -> None:
+        """Write the page atomically.
+
+        - `written`: outputs of the run, whose names were not known before.
+        Raises `JobError` if the disk is full or fails, or if it would replace one of those.
+        """
+        if any(path and os.path.realpath(path) == self._path for path in written):
+            raise JobError(
+                f"The report {self.name!r} was not written, because the job has written an output to it. {_ADVICE}"
+            )
         try:
             with AtomicFile(self._path) as file, ExitStack() as stack:
                 stack.callback(on_hard_exit(file.discard))

@@ -248,6 +248,7 @@ class Job(_HasSource):
         self.texts: Mapping[str, str] = source.texts
         self.module_name: str | None = source.module_name
         self.unused: tuple[str, ...] = source.unused
+        self.params_file: str | None = None  # which the output must not replace
 
     @property
     def steps(self) -> tuple[Job, ...]:

@@ -214,7 +214,7 @@ def _keep(
         failure = JobError(f"{path}, which --keep-steps asks for, cannot be written: {error}")
     else:
         try:
-            write_parts(outcome.parts, keeping, keeping.columns, file)
+            write_parts(outcome.parts, keeping, file)
             file.commit()
         finally:
             file.discard()

@@ -25,6 +25,7 @@ from daskmr.data.writers import choose_format as choose_output_format
 from daskmr.data.writers.contexts import OutputKind
 from daskmr.errors import InputError
 from daskmr.job.loading import load_job
+from daskmr.job.params.given import FromFile
 from daskmr.job.params.passed_env import check_names
 from daskmr.memory import WORKER_BASE
 from daskmr.run.outputs.side_cars import explain_alone, side_car_paths
@@ -228,7 +229,9 @@ def _without_settings(options: Mapping[str, Any]) -> tuple[list[Any], dict[str, 
 def _load(job: Any, params: Mapping[str, Any] | None, sent: Sequence[Any], watched: bool) -> Job:
     # Loggers that the script creates while it is loaded must be captured if it runs in this process.
     with redirected() if watched else contextlib.nullcontext():
-        return load_job(job, params, *sent)
+        loaded = load_job(job, params, *sent)
+    loaded.params_file = params.path if isinstance(params, FromFile) else None
+    return loaded
 
 
 def _check_steps(job: Job, keep_steps: Any) -> str | None:
@@ -321,7 +324,7 @@ def _check_deletion(delete_data: bool, output: str | None, sources: Sources) -> 
 def _refuse_to_overwrite(output: str, job: Job, *sources: Any) -> None:
     """Raise InputError if the output, or one of its side-cars, would replace part of the job."""
     files = [sent.path for step in job.steps for sent in step.shipped.sent.values()]
-    scripts = [*(step.path for step in job.steps), *files]
+    scripts = [*(step.path for step in job.steps), *files, job.params_file]
     for path in (output, *side_car_paths(output)):
         real = os.path.realpath(path)
         for source in (*scripts, *sources):

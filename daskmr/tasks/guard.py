@@ -125,6 +125,8 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
 
     - `where`: the record or the key, such as ``"at FILE, line 7"``.
     """
+    if isinstance(error, TaskFailed):  # of the rows of an output that the function writes to
+        return error
     kind = TaskFailed
     if isinstance(error, OutOfMemory):
         kind = _NearLimit

@@ -723,3 +723,27 @@ def test_check_shows_each(tmp_path):
     done = daskmr("check", "job.py", "-d", "data", cwd=tmp_path)
     assert "write_to    all  a    x" in done.stdout
     assert "warning" not in done.stdout
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("is_caught", [False, True])
+def test_rows_that_differ_in_one_of_them(tmp_path, suffix, is_caught):
+    """Whichever task writes them, the message names the output, and gives advice that is for it."""
+    row = "{'b': 1, 'a': 2} if key % 2 else {'a': 'x'}"
+    lines = [f"{number}\tx" for number in range(40)]
+    text = "def map(key, dims, value, context): context.write(int(key), 1)\n"
+    text += "def reduce(key, values, context):\n    context.write(key, 1)\n"
+    write = f"context.write_to('o', key, {row})"
+    text += f"    try: {write}\n    except Exception: pass\n" if is_caught else f"    {write}\n"
+    (tmp_path / "job.py").write_text(text)
+    for reducers in (1, 7):
+        with pytest.raises(JobError) as failed:
+            mapreduce(
+                tmp_path / "job.py", data_dir=write_tree(tmp_path / "data", [lines]), inline=True,
+                output=tmp_path / f"out.{suffix}", num_reducers=reducers, work_dir=tmp_path / "w",
+            )  # fmt: skip
+        said = str(failed.value)
+        assert said.startswith("The output 'o' of context.write_to: t")
+        assert "output_columns" not in said
+        assert "TaskFailed" not in said
+        assert not [*tmp_path.glob("out*")]

@@ -8,9 +8,11 @@ from typing import Any
 from daskmr.data.parts import Part, PartWriter
 from daskmr.data.spill_dir import SpillStore
 from daskmr.data.writers.contexts import WritingContext, packed, report_of
+from daskmr.data.writers.separated import OR_NAME_THEM
+from daskmr.errors import TaskFailed
 from daskmr.job.contexts import NAMED, ItemContext, NamedOutputError
 
-__all__ = ["NamedParts"]
+__all__ = ["NamedParts", "of_named"]
 
 _SHARE = 16  # of the memory of the main part that each may take
 _SMALLEST = 4096  # bytes
@@ -59,7 +61,7 @@ class NamedParts:
         piece = self._pieces.get(name)
         if piece is None:
             part, is_keyed = self._open(other.header), self._call is not None
-            piece = self._pieces[name] = _Piece(other, part, self._most, is_keyed)
+            piece = self._pieces[name] = _Piece(name, other, part, self._most, is_keyed)
         return piece
 
     def keep(self) -> bool:
@@ -86,6 +88,17 @@ class NamedParts:
             piece.part.discard()
 
 
+def of_named(name: str, message: str) -> str:
+    """Return the message of a failure in an output that the script names.
+
+    >>> of_named("errors", "Two rows differ.")
+    "The output 'errors' of context.write_to: two rows differ."
+    """
+    message, advice, _ = message.partition(OR_NAME_THEM)
+    ending = ", with None for what is missing." if advice else ""
+    return f"The output {name!r} of context.write_to: {message[:1].lower()}{message[1:]}{ending}"
+
+
 def _refuse(name: str, other: Any) -> None:
     raise NamedOutputError(
         f"context.write_to({name!r}, ...) was called after the last key was reduced, or the last record "
@@ -96,8 +109,11 @@ def _refuse(name: str, other: Any) -> None:
 class _Piece:
     """A named output: its context, its part, and the block of the part that is collected."""
 
-    def __init__(self, context: WritingContext, part: PartWriter, most: int, keyed: bool) -> None:
+    def __init__(
+        self, name: str, context: WritingContext, part: PartWriter, most: int, keyed: bool
+    ) -> None:
         self.part = part
+        self._name = name
         self.key: Any = None  # the key for which the entries of the context were written
         self._context, self._most, self._keyed = context, most, keyed
         self._text = 0  # characters of the entries, if they are text
@@ -124,7 +140,11 @@ class _Piece:
         written, count = context.written, len(context.written)
         if not count:
             return
-        output, size = packed(context, written)
+        try:
+            output, size = packed(context, written)
+        except TaskFailed as error:
+            error.message = of_named(self._name, error.message)
+            raise
         written.clear()
         context.hurry.clear()
         self._text = 0

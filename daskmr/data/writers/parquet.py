@@ -73,7 +73,6 @@ class TypedRows:
             if shape not in known:
                 if len(known) > _SHAPES:
                     known.clear()
-                known.add(shape)
                 columns = zip(row, kinds, range(len(row)), strict=True)
                 example = repr(row)[:_EXAMPLE]
                 new = {name: (kind, example, place) for name, kind, place in columns}
@@ -81,6 +80,7 @@ class TypedRows:
                     self._found = unite_columns(self._found, new)
                 except MixedTypes as error:
                     raise TaskFailed(str(error)) from None
+                known.add(shape)
         return [(size, row) for size, row, _ in entries]
 
     def report(self) -> dict[str, Column]:

@@ -14,7 +14,7 @@ from daskmr.job.contexts import all_digits, refuse_address
 from daskmr.job.json_text import RowError, is_missing, is_numpy, to_json
 from daskmr.job.pickling import ATOMS
 
-__all__ = ["SeparatedRows", "header_of"]
+__all__ = ["OR_NAME_THEM", "SeparatedRows", "header_of"]
 
 Names = tuple[str, ...] | None  # of a row; empty for a row of ``writecsv``, None for a line
 _EXAMPLE = 100  # characters of a row that an error shows
@@ -95,16 +95,19 @@ def _cell(value: Any) -> Any:
     return value
 
 
+OR_NAME_THEM = (
+    ", or name the columns in the script, where what a dict lacks stays empty:\noutput_columns = "
+)
+"""Advice for the main output."""
+
+
 def _differ(shapes: Mapping[tuple[str, ...], str]) -> str:
     (first, one), (second, other) = list(shapes.items())[:2]
     advice = "Write the same parts in each."
     # Only what a dict lacks can stay empty, and its entries have names of their own.
     if not any(map(is_numbered, {*first} ^ {*second})):
         names = tuple(dict.fromkeys((*first, *second)))
-        advice = (
-            "Write the same parts in each, or name the columns in the script, where what a dict lacks "
-            f"stays empty:\noutput_columns = {names}"
-        )
+        advice = f"Write the same parts in each{OR_NAME_THEM}{names}"
     return (
         f"Two rows of the output have different columns, but its header is the same for all: "
         f"{one.strip()!r} has {', '.join(first) or 'no names'}; {other.strip()!r} has "

@@ -12,6 +12,7 @@ from daskmr.errors import InputError
 from daskmr.job.tracebacks import short_repr
 
 __all__ = [
+    "FromFile",
     "ParameterError",
     "Recorded",
     "check_given",
@@ -117,7 +118,17 @@ def read_params(words: Iterable[str], path: str | None = None) -> dict[str, Any]
                 f"The parameter {name} is given twice. A list is one value: --param {name}=a,b"
             )
         given[name] = value
-    return given if path is None else _in_file(path) | given
+    if path is None:
+        return given
+    params = FromFile(_in_file(path) | given)
+    params.path = path
+    return params
+
+
+class FromFile(dict[str, Any]):
+    """Parameters of which some are from a file."""
+
+    path: str
 
 
 def _in_file(path: str) -> dict[str, Any]:

@@ -94,12 +94,11 @@ def commit(
     if isinstance(target, OutputFile):  # workers have written a directory
         total = outcome.keys if request.job.reduce is not None else len(outcome.parts)
         collector.wrote(0, total)
-        columns = request.columns
-        write_parts(outcome.parts, request, columns, target, lambda n: collector.wrote(n, total))
+        write_parts(outcome.parts, request, target, None, lambda n: collector.wrote(n, total))
         others = {} if target.path == os.devnull else named_parts(outcome.parts)
         for name, parts in others.items():
             named[name] = workspace.open_named(name, request, inputs)
-            write_parts(parts, request, None, named[name], lambda n: None)
+            write_parts(parts, request, named[name], name)
     bad_path = bad_records_path(target, request.config, request.job)
     side_cars = SideCars(target, workspace.run_dir, bad_path, named)
     try:
@@ -127,15 +126,16 @@ def commit(
 def write_parts(
     all_parts: tuple[Part, ...],
     request: Request,
-    columns: tuple[str, ...] | None,
     target: OutputFile,
+    name: str | None = None,
     show: Callable[[int], object] = lambda done: None,
 ) -> None:
     """Write and close one output, and remove the parts of a map-only job as they are written.
 
+    - `name`: its name in the script; ``None`` for the main output.
     - `show`: called as ``show(done)`` with the keys so far, or in a map-only job the parts.
     """
-    writer = request.output_format.open(target, prepared(all_parts, request, columns), True)
+    writer = request.output_format.open(target, prepared(all_parts, request, name), True)
     grouped = request.job.reduce is not None
     done = 0
     # The parts of a map-only job are concatenated, so each is removed before the next is read.

@@ -21,7 +21,8 @@ from daskmr.data.readers.decompression import codec_of
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.lines import read_lines
 from daskmr.data.readers.sniffing import HEAD_BYTES, recode_command
-from daskmr.errors import InputError, TaskFailed
+from daskmr.data.writers.named import of_named
+from daskmr.errors import InputError, JobError, TaskFailed
 from daskmr.tasks.write import WriteTask, write_part
 from daskmr.workdir import NOTHING_REPLACED, disk_error
 
@@ -76,7 +77,7 @@ def write_directory(
         place=target.place,
         suffix=target.suffix,
         format=request.output_format.name,
-        prepared=prepared(outcome.parts, request, request.columns),
+        prepared=prepared(outcome.parts, request),
         hashed=request.config.meta,
         like=target.like,
     )
@@ -93,7 +94,7 @@ def write_directory(
     for number, (folder, parts) in enumerate(named_parts(outcome.parts).items()):
         if isinstance(target.place, str):
             _make_folder(os.path.join(target.place, folder))
-        other = replace(task, folder=folder, prepared=prepared(parts, request, None))
+        other = replace(task, folder=folder, prepared=prepared(parts, request, folder))
         write = Pinned(partial(write_part, task=other))
         written = _computed(divide(parts), write, f"{name}-{number}", session, lambda done: None)
         target.named = {**target.named, folder: tuple(written)}
@@ -107,11 +108,22 @@ def _make_folder(path: str) -> None:
         raise disk_error(error, path, "the output", NOTHING_REPLACED) from None
 
 
-def prepared(parts: Sequence[Part], request: Request, columns: tuple[str, ...] | None) -> Any:
-    """Return what the writers of the output that consists of `parts` need to know about all of it."""
+def prepared(parts: Sequence[Part], request: Request, name: str | None = None) -> Any:
+    """Return what the writers of the output that consists of `parts` need to know about all of it.
+
+    - `name`: its name in the script; ``None`` for the main output.
+    Raises `JobError` if the rows do not fit the format.
+    """
     header = parts[0].header if parts else ()
     reports = [part.report for part in parts if part.report is not None]
-    return request.output_format.prepare(header, reports, columns)
+    columns = request.columns if name is None else None
+    try:
+        return request.output_format.prepare(header, reports, columns)
+    except JobError as error:
+        if name is None:
+            raise
+        message = of_named(name, str(error))
+    raise JobError(message)
 
 
 def notes_on_bytes(outcome: Outcome, request: Request, inputs: Inputs) -> tuple[str, ...]:

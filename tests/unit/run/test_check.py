@@ -195,7 +195,7 @@ def test_steps_that_only_map(tree: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text(f"{text}steps = [Job(map=map), Job(map=map)]\n")
     said = check(tmp_path / "job.py", tree([LINES[:1]]))
     assert said.under("warning") == []
-    assert said.under("map") == ["line 1     'a': '1'", "pair 1     a\t1"]
+    assert said.under("map") == ["line 1     'a': '1'", "pair 1     a    1"]
 
 
 def test_steps_that_are_no_jobs_are_warned_of(tree: Callable[..., Path], tmp_path: Path) -> None:
