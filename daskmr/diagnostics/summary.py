@@ -180,9 +180,13 @@ def worst_files(result: Result, count: int) -> list[tuple[str, int]]:
 
 
 def bad_share(result: Result) -> str:
-    """Return the percentage of bad records, or ``""`` if there are none."""
+    """Return the percentage of bad records, or ``""`` if there are none, or some in later steps."""
     share = f"{100 * result.bad_records / max(1, result.records):.3g}%"
-    return share if result.bad_records else ""
+    return share if result.bad_records and not _bad_pairs(result) else ""
+
+
+def _bad_pairs(result: Result) -> int:
+    return sum(step.bad_records for step in result.steps[1:])
 
 
 def bad_groups(result: Result) -> list[tuple[str, Sequence[str], int]]:
@@ -225,6 +229,8 @@ def _saved(result: Result) -> list[str]:
         return [f"  none were saved: {why}"]
     if saved == result.bad_records:
         lines = [f"  all saved in {path}"]
+    elif saved == result.bad_records - _bad_pairs(result):
+        lines = [f"  {saved:,} of them saved in {path}; the others are pairs of later steps"]
     else:
         lines = [f"  {saved:,} of them saved in {path} (limit: daskmr.bad-records-saved)"]
     if result.script is not None:

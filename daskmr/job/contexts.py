@@ -298,6 +298,12 @@ class CombineContext:
         """Only check the arguments, because the number of calls of combine does not follow the data."""
         check_counter(group, name, n)
 
+    def __getattr__(self, name: str) -> Any:
+        raise NoAttributeError(
+            f"the context of combine has no attribute {name!r}: combine may call context.write(key, value) "
+            "with the key that it was given, to replace its values. Outputs belong in reduce."
+        )
+
 
 class CombineError(TypeError):
     """`combine` wrote twice, or under another key, which would lose or misplace data."""

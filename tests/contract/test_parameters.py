@@ -182,6 +182,13 @@ def test_a_list_or_dict_that_the_script_changes(
 def test_a_file_of_parameters(place: Path) -> None:
     (place / "p.toml").write_text('day = 2024-01-31\ntags = ["x", "y"]\nleast = 99\n')
     assert run(place, "--params", "p.toml", "--param", "least=8", "--inline") == OUTPUT
+    text = (place / "p.toml").read_text()
+    words = ["run", "scripts/job.py", "-d", "data", "--params", "p.toml", "--layout", "flat"]
+    done = daskmr(*words, "-o", "p.toml", "--inline", cwd=place)
+    assert "The output 'p.toml' would replace a file that the job needs" in done.stderr
+    done = daskmr(*words, "-o", "out.txt", "--report", "p.toml", "--inline", cwd=place)
+    assert "The report 'p.toml' would replace a file of the job" in done.stderr
+    assert (place / "p.toml").read_text() == text
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,16 @@ def test_what_cannot_be_a_report_is_found_before_any_work(tmp_path: Path) -> Non
             ReportFile(path, str(tmp_path / "out.txt"))
 
 
+def test_no_output_of_the_run_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "page.html").touch()
+    report = ReportFile(tmp_path / "page.html")
+    with pytest.raises(
+        JobError, match=r"was not written, because the job has written an output to"
+    ):
+        report.put("page", [None, "other", str(tmp_path / "page.html")])
+    assert (tmp_path / "page.html").read_text() == ""
+
+
 # --- of real runs -------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from support.results import result
 from daskmr import Job, mapreduce
 from daskmr.data.bad_records import SavedRecord
 from daskmr.diagnostics.summary import summarise
-from daskmr.history import History, HotKey
+from daskmr.history import History, HotKey, StepFigures
 
 
 def test_a_job_without_trouble() -> None:
@@ -105,6 +105,23 @@ def test_the_number_of_saved_records_is_shown(saved: int, path: str | None, expe
         )
     )
     assert f"  {expected}" in text
+
+
+def test_bad_pairs_of_later_steps_are_not_saved() -> None:
+    record = SavedRecord("f", 1, "r", "", b"")
+    figures = StepFigures("", 1000, 2, 0, 80, 0, 0.0, "")
+    text = summarise(
+        result(
+            records=1000,
+            bad_records=42,
+            bad_reasons={"r": 42},
+            saved_bad_records=(record, record),
+            bad_records_path="bad",
+            steps=(figures, figures._replace(records=80, bad_records=40)),
+        )
+    )
+    assert "bad records: 42\n" in text
+    assert "  2 of them saved in bad; the others are pairs of later steps" in text
 
 
 def test_the_replay_command_holds_what_no_side_car_does() -> None:

@@ -41,6 +41,8 @@ def test_map_says_what_it_has() -> None:
 
 def test_combine_writes_one_value_under_its_key() -> None:
     context = CombineContext("k")
+    with pytest.raises(AttributeError, match=r"no attribute 'write_to': combine may call context"):
+        context.write_to("name", "k", 1)
     with pytest.raises(CombineError, match="given the key 'k' and wrote under another, 'j'"):
         context.write("j", 1)
     values = [1, 2]
