@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from daskmr.errors import InputError
 from daskmr.job.check import choose_functions
 from daskmr.job.job import CODE, Job, chained, remember, steps_in, with_files
-from daskmr.job.params.given import check_given, refuse_unknown, values_for
+from daskmr.job.params.given import FromFile, check_given, refuse_unknown, values_for
 from daskmr.job.script import Script
 from daskmr.job.shipped.file import Files
 from daskmr.job.shipped.given import given_files
@@ -59,7 +59,10 @@ def load_job(
     _refuse_unknown(
         params, [job for job, each in zip(jobs, sources, strict=True) if job is not each]
     )
-    return jobs[0] if len(jobs) == 1 else chained(jobs)
+    job = jobs[0] if len(jobs) == 1 else chained(jobs)
+    if isinstance(params, FromFile):
+        job.params_file = params.path
+    return job
 
 
 class _Given(NamedTuple):

@@ -25,7 +25,6 @@ from daskmr.data.writers import choose_format as choose_output_format
 from daskmr.data.writers.contexts import OutputKind
 from daskmr.errors import InputError
 from daskmr.job.loading import load_job
-from daskmr.job.params.given import FromFile
 from daskmr.job.params.passed_env import check_names
 from daskmr.memory import WORKER_BASE
 from daskmr.run.outputs.side_cars import explain_alone, side_car_paths
@@ -229,9 +228,7 @@ def _without_settings(options: Mapping[str, Any]) -> tuple[list[Any], dict[str, 
 def _load(job: Any, params: Mapping[str, Any] | None, sent: Sequence[Any], watched: bool) -> Job:
     # Loggers that the script creates while it is loaded must be captured if it runs in this process.
     with redirected() if watched else contextlib.nullcontext():
-        loaded = load_job(job, params, *sent)
-    loaded.params_file = params.path if isinstance(params, FromFile) else None
-    return loaded
+        return load_job(job, params, *sent)
 
 
 def _check_steps(job: Job, keep_steps: Any) -> str | None:
