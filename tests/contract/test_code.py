@@ -91,6 +91,7 @@ def test_a_script_as_well(place: Path) -> None:
     assert "Missing argument 'SCRIPT'" in run(place, "check", "-d", "data", code=2).stderr
 
 
+@pytest.mark.slow
 def test_a_report_hides_nothing_that_it_needs(place: Path) -> None:
     run(place, "run", "-c", COUNT, "-d", "data", "-o", "out", "--report", "r.html", "--inline")
     assert "def map(key" in (place / "r.html").read_text()

@@ -99,7 +99,10 @@ def after_sending(place: Path, action: Any) -> Any:
 # --- where a job runs -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", [["--inline"], ["-m", "2"], ["-m", "2", "-r", "3"]])
+@pytest.mark.parametrize(
+    "where",
+    [["--inline"], pytest.param(["-m", "2"], marks=pytest.mark.slow), ["-m", "2", "-r", "3"]],
+)
 def test_on_this_machine(place: Path, where: list[str]) -> None:
     assert run(place, *where) == OUTPUT
     assert run(place, *where, cwd="scripts") == OUTPUT

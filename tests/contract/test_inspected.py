@@ -264,6 +264,7 @@ def pasted(line: str, place: Path, *more: str) -> Iterator[str]:
 
 # Of the kinds that are much like another one, the quick suite leaves out these.
 ALIKE = {
+    "a_large_array",
     "a_mixed_folder_at_any_depth", "a_name_twice", "an_array_in_a_line", "comments_and_tabs", "excel",
     "mixed_hive_folders", "pipes", "semicolons_and_decimal_commas_without_a_header", "windows_1252",
     "documents_of_which_one_is_empty", "hours_by_date",

@@ -70,7 +70,7 @@ def outputs(main: Path) -> dict[str, Rows]:
 
 
 @pytest.mark.parametrize("left", [False, True], ids=["inner", "left"])
-@pytest.mark.parametrize("spill_bytes", ["500 B", "256 MB"])
+@pytest.mark.parametrize("spill_bytes", ["500 B", pytest.param("256 MB", marks=pytest.mark.slow)])
 def test_rows(shop: Path, tmp_path: Path, left: bool, spill_bytes: str) -> None:
     """They are the same for any number of reducers, also if the values of a user do not fit in memory."""
     rows = expected(shop, left)

@@ -220,7 +220,7 @@ def test_only_an_index_comes_to_the_client(run, monkeypatch, job):
         list(result)
 
 
-@pytest.mark.parametrize("job", ["sums", "map-only"])
+@pytest.mark.parametrize("job", [pytest.param("sums", marks=pytest.mark.slow), "map-only"])
 def test_workers_write_several_parts(tmp_path, monkeypatch, job):
     """Large enough for several entries of the index in each bucket."""
     monkeypatch.setattr(slices, "_FILE_BYTES", 1 << 20)

@@ -199,7 +199,7 @@ def test_a_function_that_looks_like_one_of_a_job_is_noted(run):
     ]
 
 
-@pytest.mark.parametrize("options", [[], pytest.param(["--inline"], marks=pytest.mark.slow)])
+@pytest.mark.parametrize("options", [pytest.param([], marks=pytest.mark.slow), ["--inline"]])
 def test_a_script_that_looks_at_its_own_name_is_the_one_that_was_given(tmp_path, options):
     write_tree(tmp_path / "data", [["a\t1", "b\t22"]])
     (tmp_path / "passes.py").write_text(

@@ -576,6 +576,7 @@ def test_other_directories_are_not_replaced(run, tmp_path):
 # --- in a store -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_objects_in_a_bucket(run, bucket):
     run(output=f"s3://{bucket.name}/out.csv.gz")
     stored = bucket.objects()
@@ -605,6 +606,7 @@ def test_a_directory_in_a_bucket(run, bucket):
     assert bucket.objects()["out/firsts/part-00000.txt"] == b"a\t1\nb\t1\nc\t1\n"
 
 
+@pytest.mark.slow
 def test_workers_write_directories_in_a_bucket(run, tmp_path, bucket):
     (tmp_path / "job.py").write_text(SCRIPT)
     run(tmp_path / "job.py", f"s3://{bucket.name}/out.gz/", inline=False, num_mappers=1)

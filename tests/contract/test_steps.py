@@ -426,6 +426,7 @@ def test_what_is_kept_replaces_nothing_else(tmp_path: Path) -> None:
     assert (data / "1-pairs.txt").read_text() == "a\tb\n"
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_no_input_of_the_same_job(words: str, tmp_path: Path) -> None:
     job, data = write_job(tmp_path), tmp_path / "data"
     shutil.copytree(words, data)

@@ -142,6 +142,7 @@ with Store(parse_source(bucket, endpoint_url=url)) as store:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_fetch_each_object_once(bucket: Bucket, store: Store, tmp_path: Path) -> None:
     processes = [
         subprocess.Popen(

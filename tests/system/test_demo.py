@@ -11,7 +11,8 @@ import pytest
 from support.jobs import ROOT
 
 
-@pytest.mark.parametrize("again", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("again", [False, True])
 def test_the_next_line_works_as_printed(tmp_path: Path, again: bool) -> None:
     checkout = tmp_path / "check out"
     shutil.copytree(ROOT / "scripts", checkout / "scripts")

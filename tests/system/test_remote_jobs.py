@@ -269,6 +269,7 @@ def test_three_runs_over_many_objects(place: Place) -> None:
     check_three_runs(place, place.expected())
 
 
+@pytest.mark.slow
 def test_the_cache_is_a_plain_data_dir(place: Place) -> None:
     place.put(8)
     expected = place.expected()
@@ -295,6 +296,7 @@ def test_a_second_source_has_a_cache_of_its_own(place: Place) -> None:
     assert place.in_cache() == place.objects
 
 
+@pytest.mark.slow
 def test_a_data_dir_beside_the_bucket(place: Place) -> None:
     place.put(12)
     expected = place.expected()
@@ -369,7 +371,8 @@ def fetching_processes(place: Place) -> list[int]:
     return pids
 
 
-@pytest.mark.parametrize("mappers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mappers", ["1", "2"])
 def test_processes_beside_the_workers_fetch(place: Place, mappers: str) -> None:
     place.put(80)
     expected = place.expected()
@@ -570,6 +573,7 @@ def test_a_link_to_a_directory_is_not_followed(place: Place) -> None:
     assert result.fetched == 8
 
 
+@pytest.mark.slow
 def test_hostile_keys(place: Place) -> None:
     place.put(4)
     good = sorted(place.objects)[0]
@@ -634,6 +638,7 @@ def one_object(key: str) -> Callable[[Request], bool]:
     return lambda request: request.key == key
 
 
+@pytest.mark.slow
 def test_what_the_store_lists_twice_counts_once(place: Place, proxy: FaultProxy) -> None:
     place.put(40)
     expected = place.expected()
@@ -756,6 +761,7 @@ def test_refusals_are_told_before_any_work(
     assert not place.work.exists()
 
 
+@pytest.mark.slow
 def test_a_prefix_in_another_normal_form_is_named(place: Place) -> None:
     there, given = "cafe\u0301", "caf\xe9"
     place.put(1)

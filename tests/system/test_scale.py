@@ -75,11 +75,12 @@ def graph_of(
     return graph_of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "job",
     [
         pytest.param(counting_job(), id="reduce"),
-        pytest.param(Job(map=pass_on), id="map-only", marks=pytest.mark.slow),
+        pytest.param(Job(map=pass_on), id="map-only"),
     ],
 )
 def test_the_graph_of_a_million_files_has_less_than_20_000_tasks(graph_of: Any, job: Job) -> None:

@@ -162,7 +162,7 @@ def test_encryption_that_this_environment_cannot_make(
         pass
 
 
-@pytest.mark.parametrize("cluster", [False, True])
+@pytest.mark.parametrize("cluster", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_site_that_requires_encryption(tmp_path: Path, cluster: bool) -> None:
     (tmp_path / "job.py").write_text(COUNT)
     write_tree(tmp_path / "data", [["a\t1", "b\t2", "a\t3"]])

@@ -489,6 +489,7 @@ def test_inline_no_limit_is_made_up(run: Run) -> None:
     assert "250 MB" not in message
 
 
+@pytest.mark.slow
 def test_a_job_that_keeps_within_its_limit_is_left_alone(run: Run) -> None:
     text = """
         def map(key, dims, value, context):

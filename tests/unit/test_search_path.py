@@ -37,7 +37,9 @@ def shadowed(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("path", [None, ".", f"{os.pathsep}{os.pathsep}"])
+@pytest.mark.parametrize(
+    "path", [None, ".", pytest.param(f"{os.pathsep}{os.pathsep}", marks=pytest.mark.slow)]
+)
 def test_nothing_is_imported_from_the_working_directory(shadowed, tmp_path, path):
     output = tmp_path / "out.txt"
     env = {} if path is None else {"PYTHONPATH": path}
@@ -47,6 +49,7 @@ def test_nothing_is_imported_from_the_working_directory(shadowed, tmp_path, path
     assert "was imported" not in done.stderr
 
 
+@pytest.mark.slow
 def test_nor_by_the_workers_of_a_local_cluster_that_is_configured(shadowed):
     done = daskmr(
         "run", "job.py", "-d", "data", "-o", "-", "-q", "--cluster", "workstation", cwd=shadowed

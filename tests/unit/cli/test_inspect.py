@@ -145,6 +145,7 @@ def test_control_characters_are_escaped(place: Path) -> None:
     assert r"\x1b[31mred\x07" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_bucket_with_options(bucket: Bucket, place: Path) -> None:
     bucket.put({f"logs/2024-01-3{n}/access.log": ACCESS.encode() for n in range(2)})
     environment = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}

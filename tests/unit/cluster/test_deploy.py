@@ -281,7 +281,10 @@ class Cluster(LocalCluster):
 """
 
 
-@pytest.mark.parametrize("size", [{"scale": 2}, {"adapt": {"minimum": 0, "maximum": 2}}])
+@pytest.mark.parametrize(
+    "size",
+    [{"scale": 2}, pytest.param({"adapt": {"minimum": 0, "maximum": 2}}, marks=pytest.mark.slow)],
+)
 def test_workers_that_cannot_be_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: dict[str, Any]
 ) -> None:

@@ -190,6 +190,7 @@ def test_no_output_of_the_run_is_replaced(tmp_path: Path) -> None:
 # --- of real runs -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_pictures_hold_what_a_run_did(tree: Callable[..., Path], tmp_path: Path) -> None:
     root = tree([["a\t1", "b\t2", "no tab"], ["c\t3"]])
     work = str(tmp_path / "work")

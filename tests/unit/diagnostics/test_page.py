@@ -64,7 +64,7 @@ def test_numbers_are_grouped_and_stand_to_the_right_below_a_head() -> None:
     assert "<td>a</td><td>1,234</td>" in part("{{ parts.table([('a', 1234)]) }}")
 
 
-@pytest.mark.parametrize("nasty", [False, True])
+@pytest.mark.parametrize("nasty", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_page_refers_to_nothing_outside(nasty: bool) -> None:
     content = page_of(nasty)
     parsed = Page(content)
@@ -102,6 +102,7 @@ def test_a_nasty_key_ends_no_script() -> None:
     nasty.encode("utf-8")
 
 
+@pytest.mark.slow
 def test_pictures_without_content_are_left_out_or_hidden() -> None:
     tiny = made_up(3, 2, looks=False, store=False, spill=False, straggler=None)
     left_out = Page(with_pictures(tiny))

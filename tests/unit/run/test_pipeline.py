@@ -155,6 +155,7 @@ def _pause(seconds: float) -> Iterator[None]:
     yield
 
 
+@pytest.mark.slow
 def test_equals_the_oracle_across_processes_that_hash_differently(tmp_path: Path) -> None:
     script = tmp_path / "job.py"
     script.write_text(SCRIPT)

@@ -160,7 +160,8 @@ def test_a_page_that_never_ends_is_an_error_in_flat_memory(
     assert grown < 400 << 10  # KiB
 
 
-@pytest.mark.parametrize("what", ["listing", pytest.param("object", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["listing", "object"])
 def test_what_trickles_is_tried_again_and_then_an_error(
     what: str, bucket: Bucket, proxy: FaultProxy, open_store: Callable[..., Store]
 ) -> None:
@@ -248,7 +249,9 @@ def test_a_fetch_is_one_get(
     assert bucket.requests()[0].headers["if-match"] == f'"{entry.etag}"'
 
 
-@pytest.mark.parametrize("fault", ["reset", "truncated", "stall"])
+@pytest.mark.parametrize(
+    "fault", ["reset", "truncated", pytest.param("stall", marks=pytest.mark.slow)]
+)
 def test_a_broken_transfer_is_resumed(
     fault: str,
     stored: tuple[str, bytes],
@@ -523,7 +526,8 @@ def read_in_child(source: Source, environment: dict[str, str], connection: Any) 
         connection.send([fetched(store, e.name, e) for e in entries_of(store, "")])
 
 
-@pytest.mark.parametrize("method", [pytest.param("fork", marks=pytest.mark.slow), "forkserver"])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
 def test_a_child_process_has_a_store_of_its_own(
     method: str, bucket: Bucket, open_store: Callable[..., Store]
