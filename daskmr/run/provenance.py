@@ -11,11 +11,12 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any, cast
 
 from daskmr import clock
@@ -30,6 +31,7 @@ from daskmr.errors import InputError
 from daskmr.job.job import Job, function_names
 from daskmr.job.loading import Code
 from daskmr.job.params.given import Recorded as RecordedParam
+from daskmr.job.tracebacks import short_repr
 from daskmr.run.outputs.side_cars import FORMAT, META_SUFFIX, NamedOutput, side_car_paths
 from daskmr.tasks.tally import by_group
 from daskmr.text import HIDDEN, masked, shell_word, some
@@ -88,7 +90,7 @@ def describe_run(
     given, bucket = request.schema.given, request.config.bucket
     provenance = {
         "script": _describe_script(request.job),
-        "params": dict(request.job.params),
+        **_describe_params(request.job),
         "files": _describe_sent(request.job),
         "py_files": list(request.job.py_files),
         "pass_env": list(request.pass_env),
@@ -148,13 +150,24 @@ def _describe_sent(job: Job) -> dict[str, Any]:
     }
 
 
+def _describe_params(job: Job) -> dict[str, Any]:
+    """Describe the parameters of a script; defaults that plain data cannot stand for, as text."""
+    params = job.params
+    others = {
+        name: re.sub(r" at 0x[0-9a-f]+", "", short_repr(declared.value))
+        for name, declared in job.declared_params.items()
+        if name not in params
+    }
+    return {"params": dict(params), "defaults": others}
+
+
 def _describe_steps(job: Job) -> dict[str, Any]:
     """Describe the steps of a job that has several, each with its script if that is another one."""
     steps: list[dict[str, Any]] = []
     for step in job.steps:
         steps.append({"name": step.step_name, "functions": [*function_names(step)]})
         if step is not job and step in job.scripts:
-            steps[-1] |= {"script": _describe_script(step), "params": dict(step.params)}
+            steps[-1] |= {"script": _describe_script(step), **_describe_params(step)}
             steps[-1]["files"] = _describe_sent(step)
     return {"steps": steps} if len(steps) > 1 else {}
 
@@ -413,6 +426,13 @@ def _parts_in(meta: Mapping[str, Any], part: str) -> list[Mapping[str, Any]]:
     return [meta.get(part, {}), *(step[part] for step in steps if part in step)]
 
 
+def _all_params_in(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the parameters of each script of a run, with defaults that are recorded as text."""
+    params, others = _parts_in(meta, "params"), _parts_in(meta, "defaults")
+    none: Mapping[str, Any] = {}
+    return [{**one, **other} for one, other in zip_longest(params, others, fillvalue=none)]
+
+
 def script_in(meta: Mapping[str, Any]) -> str | list[str] | None:
     """Return the path of the script of a run, or its `Code`; ``None`` for functions from Python.
 
@@ -482,9 +502,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str,
     same_part = before["sample"] == now["sample"]
     return (
         *_scripts_differ(_scripts(before), _scripts(now)),
-        *chain.from_iterable(
-            map(_params_differ, *(_parts_in(run, "params") for run in (before, now)))
-        ),
+        *chain.from_iterable(map(_params_differ, *(_all_params_in(run) for run in (before, now)))),
         *chain.from_iterable(
             map(_sent_differ, *(_parts_in(run, "files") for run in (before, now)))
         ),

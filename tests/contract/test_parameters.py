@@ -404,6 +404,23 @@ def test_a_variable_that_is_not_set(place: Path) -> None:
     assert "s3cret" not in said
 
 
+def test_a_default_that_is_no_text_is_described(place: Path) -> None:
+    script = place / "scripts" / "job.py"
+    script.write_text(
+        "from datetime import timedelta\nfrom daskmr import param\nKEPT = param('kept', timedelta(7))\n"
+        "def map(key, dims, value, context): context.write(key, KEPT)\n"
+    )
+    run(place, "--inline")
+    meta = json.loads((place / "out.txt.meta.json").read_text())
+    assert (meta["params"], meta["defaults"]) == ({}, {"kept": "datetime.timedelta(days=7)"})
+    assert "kept differs" not in daskmr("run", "--from", "out.txt", "--inline", cwd=place).stderr
+    script.write_text(script.read_text().replace("7", "1"))
+    done = daskmr("run", "--from", "out.txt", "--inline", cwd=place)
+    assert (
+        "kept differs from the repeated run: now 'datetime.timedelta(days=1)', then" in done.stderr
+    )
+
+
 def test_from_repeats_the_names(place: Path) -> None:
     (place / "scripts" / "job.py").write_text(READS.format(folder=str(place)))
     (place / "go").touch()

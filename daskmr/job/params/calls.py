@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import date
 from typing import Any, NamedTuple
 
 __all__ = ["Declaration", "declarations_in", "uses_of"]
@@ -80,7 +82,15 @@ def _text_of(default: ast.expr) -> str:
         return str(value).lower()
     if isinstance(value, list | tuple) and all(isinstance(each, str | int) for each in value):
         value = ",".join(map(str, value))
-    return value if isinstance(value, str) and value else ast.unparse(default)
+    return value if isinstance(value, str) and value else _date_of(default) or ast.unparse(default)
+
+
+def _date_of(node: ast.expr | None) -> str:
+    """Return the date of ``date(2024, 1, 31)``; ``""`` of anything else."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("date", "datetime.date"):
+        with suppress(ValueError, TypeError):
+            return date(*map(ast.literal_eval, node.args)).isoformat()
+    return ""
 
 
 def _literal(node: ast.expr | None) -> Any:
@@ -101,4 +111,5 @@ def _type_name(kind: ast.expr | None, default: ast.expr | None) -> str:
     else:
         value = _literal(default)
         name = "value" if value is None else type(value).__name__
+        name = "date" if _date_of(default) else name
     return "TEXT" if name == "str" else name.upper()

@@ -19,6 +19,12 @@ from daskmr.job.params.calls import declarations_in, uses_of
         ("from daskmr import *\nparam('a', default=True)", ("a", "BOOL", "true", "")),
         ("from daskmr import param\nparam(name='a', default=now())", ("a", "VALUE", "now()", "")),
         (
+            "from daskmr import param\nparam('a', datetime.date(2024, 1, 31))",
+            ("a", "DATE", "2024-01-31", ""),
+        ),
+        ("from daskmr import param\nparam('a', date(x))", ("a", "VALUE", "date(x)", "")),
+        ("from daskmr import param\nparam('a', Colour.RED)", ("a", "VALUE", "RED", "")),
+        (
             "from daskmr import param\nparam('a', type=datetime.date)",
             ("a", "DATE", None, ""),
         ),
