@@ -76,14 +76,16 @@ def look_at(base: str, made: History) -> None:
     assert get(f"{base}/daskmr/data?after=x")[0] == 400
 
 
-def last_news(base: str) -> dict[str, Any]:
-    """Follow a run to its end."""
+def last_news(base: str, seen: Path | None = None) -> dict[str, Any]:
+    """Follow a run to its end; create the file `seen` after the first news."""
     number = 0
     while True:
         status, content, headers = get(f"{base}/daskmr/data?after={number}&viewer=last")
         if status == 204:
             continue
         number, news = int(headers["X-Number"]), json.loads(content)
+        if seen is not None:
+            seen.touch()
         if news["ended"]:
             return dict(news)
 
@@ -172,15 +174,19 @@ def test_a_job_is_shown_while_it_runs(
     from daskmr.job.job import Job
 
     root = tree([[f"{n}\t1"] for n in range(4)])
+    seen = str(tmp_path / "seen")
 
     class Looking(Watcher):
         def look(self, look: Any) -> None:
             (tmp_path / "looked").touch()
 
     def map_(key: Any, dims: Any, value: Any, context: Any) -> None:
+        import os as os_
         import time as time_
 
-        time_.sleep(1.0)
+        while not os_.path.exists(seen):  # the run is followed
+            time_.sleep(0.05)
+        time_.sleep(0.3)
         context.write(key, 1)
 
     counting = counting_job()
@@ -189,7 +195,7 @@ def test_a_job_is_shown_while_it_runs(
 
         def follow() -> dict[str, Any]:
             wait_until(lambda: get(f"{base}/daskmr")[0] == 200, 60)
-            return last_news(base)
+            return last_news(base, Path(seen))
 
         following = pool.submit(follow)
         done = mapreduce(
