@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pickle
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -17,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from distributed import Client
+    from distributed import Client, WorkerPlugin
 
 __all__ = [
-    "MEMORY_KILLS", "PARENT_VARIABLE", "ClusterFailure", "close_unfinished_clusters",
-    "cluster_failure", "drop_broken_connections", "is_of_another_server", "is_tls_failure",
-    "mount_dashboard", "on_memory_kill", "own_forkserver_preload", "poll_new_workers", "process_of",
-    "raised_by_deployment", "run_in_loop", "workers_never_started",
+    "MEMORY_KILLS", "PARENT_VARIABLE", "ClusterFailure", "ask_scheduler",
+    "close_unfinished_clusters", "cluster_failure", "drop_broken_connections", "is_of_another_server",
+    "is_tls_failure", "mount_dashboard", "on_memory_kill", "own_forkserver_preload",
+    "poll_new_workers", "process_of", "raised_by_deployment", "register_plugin", "run_in_loop",
+    "workers_never_started",
 ]  # fmt: skip
 
 MEMORY_KILLS = "worker-restart-memory"
@@ -136,6 +138,31 @@ def run_in_loop(client: Client, coroutine: Any) -> Future[Any]:
     Unlike the client's own synchronous calls, the returned future can be waited for with a timeout.
     """
     return asyncio.run_coroutine_threadsafe(coroutine, client.loop.asyncio_loop)
+
+
+def ask_scheduler(client: Client, seconds: float, operation: str, **arguments: Any) -> None:
+    """Have the scheduler of a client do something, within a time limit.
+
+    Raises what it raises, and `TimeoutError`.
+    """
+    asking = run_in_loop(client, getattr(client.scheduler, operation)(**arguments))
+    try:
+        asking.result(seconds)
+    except BaseException:
+        asking.cancel()
+        raise
+
+
+def register_plugin(client: Client, seconds: float, name: str, plugin: WorkerPlugin) -> None:
+    """Register a plugin of all workers, like `ask_scheduler`."""
+    ask_scheduler(
+        client,
+        seconds,
+        "register_worker_plugin",
+        plugin=pickle.dumps(plugin),
+        name=name,
+        idempotent=True,
+    )
 
 
 class ClusterFailure(Enum):

@@ -24,7 +24,8 @@ from daskmr.cluster.dask_internals import (
     raised_by_deployment,
     workers_never_started,
 )
-from daskmr.cluster.forkserver import SAFE_PATH, environment
+from daskmr.cluster.forkserver import SAFE_PATH
+from daskmr.environment import environment
 from daskmr.errors import InputError
 from daskmr.job.tracebacks import causes_of, describe_exception, reason_of
 from daskmr.signals import deferred, handlers_kept, on_hard_exit, patient

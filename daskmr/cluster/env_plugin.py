@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from typing import Any
 
 from distributed import Client, WorkerPlugin
 
-from daskmr.cluster.dask_internals import run_in_loop
+from daskmr.cluster.dask_internals import ask_scheduler, register_plugin
 from daskmr.job.job import forget
 from daskmr.job.params.passed_env import put, take_back
 from daskmr.signals import deferred
@@ -61,27 +60,20 @@ def passed_env(client: Client, names: Sequence[str]) -> Iterator[str]:
     """
     token = secrets.token_hex(8)
     name = f"daskmr-env-{token}"
-    plugin = pickle.dumps(EnvPlugin(token, {each: os.environ[each] for each in names}))
+    plugin = EnvPlugin(token, {each: os.environ[each] for each in names})
     try:
-        _ask(
-            client,
-            _START_SECONDS,
-            "register_worker_plugin",
-            plugin=plugin,
-            name=name,
-            idempotent=True,
-        )
+        with _logged("register"):
+            register_plugin(client, _START_SECONDS, name, plugin)
         yield token
     finally:
-        with deferred():
-            _ask(client, _END_SECONDS, "unregister_worker_plugin", name=name)
+        with deferred(), _logged("unregister"):
+            ask_scheduler(client, _END_SECONDS, "unregister_worker_plugin", name=name)
 
 
-def _ask(client: Client, seconds: float, operation: str, **arguments: Any) -> None:
-    """Ask the scheduler within a time limit: a worker that does not answer must not hold up the job."""
-    asking = run_in_loop(client, getattr(client.scheduler, operation)(**arguments))
+@contextmanager
+def _logged(what: str) -> Iterator[None]:
+    """Log a failure of the block: a task on a worker without the variables explains it."""
     try:
-        asking.result(seconds)
-    except Exception as error:  # a task on a worker without the variables explains it
-        asking.cancel()
-        logger.info("%s: %s", operation, type(error).__name__)
+        yield
+    except Exception as error:  # its text could hold them
+        logger.info("%s: %s", what, type(error).__name__)

@@ -20,7 +20,7 @@ from typing import Any
 
 from distributed import Client, SchedulerPlugin, WorkerPlugin
 
-from daskmr.cluster.dask_internals import run_in_loop
+from daskmr.cluster.dask_internals import ask_scheduler, register_plugin
 from daskmr.data.spill_dir import HostFolder
 from daskmr.errors import DaskMRError, JobError
 from daskmr.files import try_lock
@@ -198,27 +198,19 @@ def sent_files(client: Client, sent: Sequence[Sent], host: HostFolder) -> Iterat
         for chunk in stream(sent):
             _tell(client, name, offset=offset, data=chunk)
             offset += len(chunk)
-        plugin = pickle.dumps(FilesPlugin(name, token, host, sent))
         try:
-            _ask(
-                client,
-                _START_SECONDS,
-                "register_worker_plugin",
-                plugin=plugin,
-                name=name,
-                idempotent=True,
-            )
+            register_plugin(client, _START_SECONDS, name, FilesPlugin(name, token, host, sent))
         except TimeoutError:  # a task on a worker without the files explains it
             logger.info("Some workers do not answer.")
         yield token
     finally:
         with deferred(), suppress(Exception):
-            _ask(client, _END_SECONDS, name, ends=True)
+            ask_scheduler(client, _END_SECONDS, name, ends=True)
 
 
 def _tell(client: Client, operation: str, **arguments: Any) -> None:
     try:
-        _ask(client, _CHUNK_SECONDS, operation, **arguments)
+        ask_scheduler(client, _CHUNK_SECONDS, operation, **arguments)
         return
     except Exception as error:
         reason = describe_exception(error)
@@ -227,12 +219,3 @@ def _tell(client: Client, operation: str, **arguments: Any) -> None:
         "folder for temporary files (temporary-directory in Dask's configuration, or TMPDIR). Nothing "
         "was written."
     )
-
-
-def _ask(client: Client, seconds: float, operation: str, **arguments: Any) -> None:
-    asking = run_in_loop(client, getattr(client.scheduler, operation)(**arguments))
-    try:
-        asking.result(seconds)
-    except BaseException:
-        asking.cancel()
-        raise

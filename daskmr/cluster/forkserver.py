@@ -14,17 +14,18 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import spawn
 
+from daskmr.environment import environment
 from daskmr.files import sweep
 from daskmr.search_path import python_path
 from daskmr.signals import on_hard_exit
 from daskmr.store.credentials import unset
 
 __all__ = [
-    "MALLOC", "PARAMETERS", "SAFE_PATH", "environment", "is_available", "prewarm", "set_environment",
+    "MALLOC", "PARAMETERS", "SAFE_PATH", "is_available", "prewarm",
 ]  # fmt: skip
 
 PARAMETERS = "DASKMR_FORKSERVER"
@@ -136,26 +137,6 @@ def _forkserver_environment() -> dict[str, str]:
 
 def _search_path() -> dict[str, str]:
     return {"PYTHONPATH": python_path(), **SAFE_PATH}
-
-
-@contextmanager
-def environment(values: Mapping[str, str | None]) -> Iterator[None]:
-    """Set environment variables within a block, and remove those whose value is ``None``."""
-    before = {name: os.environ.get(name) for name in values}
-    set_environment(values)
-    try:
-        yield
-    finally:
-        set_environment(before)
-
-
-def set_environment(values: Mapping[str, str | None]) -> None:
-    """Set environment variables, and remove those whose value is ``None``."""
-    for name, value in values.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
 
 
 @contextmanager

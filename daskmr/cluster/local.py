@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daskmr.cluster import dask_internals
-from daskmr.cluster.forkserver import MALLOC, SAFE_PATH, environment, is_available, prewarm
+from daskmr.cluster.forkserver import MALLOC, SAFE_PATH, is_available, prewarm
+from daskmr.environment import environment
 from daskmr.errors import InputError, JobError
 from daskmr.memory import system_kills
 from daskmr.signals import kill_children

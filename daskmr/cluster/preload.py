@@ -17,7 +17,8 @@ import sys
 import traceback
 from typing import Any
 
-from daskmr.cluster.forkserver import PARAMETERS, set_environment
+from daskmr.cluster.forkserver import PARAMETERS
+from daskmr.environment import set_environment
 
 __all__ = ["FAILED", "MODULES"]
 

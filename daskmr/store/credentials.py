@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from daskmr.environment import environment
 from daskmr.errors import InputError
 
 __all__ = ["for_workers", "given", "unset"]
@@ -32,15 +33,8 @@ def given(key: str | None, secret: str | None, profile: str | None = None) -> It
         raise InputError("--aws-key and --aws-secret-key must be used together: one is missing.")
     if profile is not None:
         raise InputError("Both --aws-key and --aws-profile are given: use only one of them.")
-    before = {name: os.environ.pop(name, None) for name in (*_NAMES, *_OTHERS)}
-    os.environ.update(zip(_NAMES, (key, secret), strict=True))
-    try:
+    with environment({**dict.fromkeys(_OTHERS), **dict(zip(_NAMES, (key, secret), strict=True))}):
         yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
 
 
 def for_workers() -> dict[str, str]:

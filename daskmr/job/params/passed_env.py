@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
+from daskmr.environment import environment
 from daskmr.errors import InputError, TaskFailed
 from daskmr.text import did_you_mean
 
@@ -62,12 +63,5 @@ def applied(token: str) -> Iterator[None]:
             "The worker has not received the environment variables of the job (--pass-env). Start the "
             "job again."
         )
-    before = {name: os.environ.get(name) for name in _values[token]}
-    os.environ.update(_values[token])
-    try:
+    with environment(_values[token]):
         yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value

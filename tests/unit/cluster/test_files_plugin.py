@@ -171,8 +171,8 @@ def test_a_scheduler_without_space(
             raise OSError(28, "No space left on device")
         ask(client, seconds, operation, **arguments)
 
-    ask = files_plugin._ask
-    monkeypatch.setattr(files_plugin, "_ask", full)
+    ask = files_plugin.ask_scheduler
+    monkeypatch.setattr(files_plugin, "ask_scheduler", full)
     with (
         pytest.raises(JobError, match=r"scheduler: OSError: .*No space") as caught,
         sent_files(client, sent, HOST),

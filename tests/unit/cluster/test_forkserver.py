@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.jobs import ROOT
 
-from daskmr.cluster.forkserver import environment, set_environment
+from daskmr.environment import environment, set_environment
 
 PREWARM = """
 import os, psutil
