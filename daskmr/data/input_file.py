@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-__all__ = ["InputFile"]
+__all__ = ["UNNAMED", "InputFile", "SourceNames"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +42,20 @@ class InputFile:
     def is_start(self) -> bool:
         """Whether it is an entire file, or the first part of one, which counts as the file."""
         return self.part is None or not self.part[0]
+
+
+class SourceNames(NamedTuple):
+    """The values of ``--data-dir`` that files are from which do not name one, without a "/" at the end.
+
+    - `local`, `remote`: those of local files, and of the objects of a store.
+    """
+
+    local: str = ""
+    remote: str = ""
+
+    def of(self, file: InputFile) -> str:
+        """Return the value of ``--data-dir`` that a file is from."""
+        return file.source or (self.remote if file.is_remote else self.local)
+
+
+UNNAMED = SourceNames()

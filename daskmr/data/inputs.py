@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from daskmr.data.input_file import UNNAMED, SourceNames
 from daskmr.data.listing import InputFile, Listing, list_files, unite
 from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.data.sources.given import Sources, parse_sources
@@ -90,12 +91,7 @@ class Inputs:
     cached_bytes: int = 0  # their size
     notes: tuple[str, ...] = ()  # warnings for the summary
     listings: int = 0  # number of listing requests to the store
-    source: str = ""  # the value of ``data_dir`` of local files, unless they name another
-    remote_source: str = ""  # the same of remote files
-
-    def source_of(self, file: InputFile) -> str:
-        """Return the value of ``data_dir`` that a file is from, without a "/" at its end."""
-        return file.source or (self.remote_source if file.is_remote else self.source)
+    sources: SourceNames = UNNAMED
 
     def locate(self, path: str) -> str:
         """Return the location of a file of the input: a local path or a URL."""
@@ -158,8 +154,7 @@ def find_inputs(
     return replace(
         inputs,
         notes=(*inputs.notes, *inputs.listing.explain_variants()),
-        source=sources.named(),
-        remote_source=sources.named(search.config.bucket),
+        sources=SourceNames(sources.named(), sources.named(search.config.bucket)),
     )
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 from daskmr.errors import InputError
 from daskmr.job.process_errors import explain_process_error
 from daskmr.job.shipped.given import FileError
-from daskmr.job.sources import is_library, module_of, parse, syntax_failure
+from daskmr.job.sources import is_library, is_of_reducers, module_of, parse, syntax_failure
 from daskmr.job.tracebacks import (
     describe_exception,
     format_user_traceback,
@@ -210,7 +210,8 @@ def check_functions(functions: Functions, where: str) -> None:
             "For the end of each partition that is mapped, define `finish_map(context)`."
         )
     reduce, of = functions.reduce, getattr(functions.combine, "__self__", None)
-    if _is_reducer(reduce) and _is_reducer(of) and repr(reduce) != repr(of):
+    are_ready = is_of_reducers(type(reduce).__module__) and is_of_reducers(type(of).__module__)
+    if are_ready and repr(reduce) != repr(of):
         raise InputError(
             f"{where}: `reduce` is {reduce!r}, which does not understand the partial results of "
             f"`{of!r}.combine`. Write `combine = {reduce!r}.combine`."
@@ -245,15 +246,10 @@ def _check_function(name: str, function: Any, where: str) -> None:
         )
 
 
-def _is_reducer(function: Any) -> bool:
-    """Check whether a function is a reducer of `daskmr.reducers`, without importing that."""
-    return f"{type(function).__module__}.".startswith("daskmr.reducers.")
-
-
 def _instead_of(name: str, function: Any) -> str:
     """Return how to use a reducer of `daskmr.reducers` that is not used as it is meant, or ""."""
-    home = str(getattr(function, "__module__", ""))
-    if name not in ("reduce", "combine") or not f"{home}.".startswith("daskmr.reducers."):
+    home = getattr(function, "__module__", "")
+    if name not in ("reduce", "combine") or not is_of_reducers(home):
         return ""
     if isinstance(function, type | types.FunctionType):
         known = function.__name__ if isinstance(function, type) else "top"

@@ -10,7 +10,7 @@ from daskmr.errors import InputError
 from daskmr.job.tracebacks import short_repr
 
 __all__ = [
-    "Declared", "declared_in", "distinct_names", "names_of", "notes_on_declared", "notes_on_steps",
+    "FUNCTIONS", "Declared", "declared_in", "distinct_names", "names_of", "notes_on_declared", "notes_on_steps",
     "paths_of",
 ]  # fmt: skip
 
@@ -55,10 +55,11 @@ def declared_in(namespace: Mapping[str, Any]) -> Declared:
 
 
 _TEXTS = ("layout", "records")
-_OF_STEPS = (
+FUNCTIONS = (
     "map", "combine", "reduce", "setup_reduce", "setup_map", "finish_map", "map_finished",
-    "finish_reduce", "sort_values",
+    "finish_reduce",
 )  # fmt: skip
+"""The names that a script gives to the functions of a job."""
 
 
 def notes_on_declared(namespace: Mapping[str, Any]) -> Iterator[str]:
@@ -94,7 +95,7 @@ def notes_on_steps(namespace: Mapping[str, Any], steps: Sequence[Sequence[Any]])
     ['`reduce` in the script is not used, because a run calls the functions of `steps`: Job(..., reduce=reduce)']
     """
     used = [function for functions in steps for function in functions]
-    for name in _OF_STEPS:
+    for name in (*FUNCTIONS, "sort_values"):
         own = namespace.get(name)
         if (callable(own) or own is True) and own not in used:
             takes = "finish_map" if name == "map_finished" else name

@@ -9,16 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
+from daskmr.job.declared import FUNCTIONS
 from daskmr.job.porting_errors import BY_KEY, BY_TRANSLATION, CODECS, METHODS, MODULES, NAMES
 from daskmr.job.sources import name_of
 from daskmr.job.tracebacks import elide
 
 __all__ = ["Finding", "find_python2"]
-
-_HOOKS = (
-    "map", "combine", "reduce", "setup_reduce", "setup_map", "finish_map", "map_finished",
-    "finish_reduce",
-)  # fmt: skip
 
 
 class Finding(NamedTuple):
@@ -168,7 +164,7 @@ class _Module:
         self.parents: dict[Any, Any] = {}
         self.inside: dict[Any, ast.FunctionDef | None] = {tree: None}  # the function around a node
         functions = [each for each in tree.body if isinstance(each, ast.FunctionDef)]
-        self.hooks = {each.name: each for each in functions if each.name in _HOOKS}
+        self.hooks = {each.name: each for each in functions if each.name in FUNCTIONS}
         self.bound: set[str] = set()  # names that the module defines itself
         self.imported: dict[str, str] = {}  # imported modules by their local names
         # By function and name: the values assigned to a variable (``None``: set otherwise), its uses.
@@ -408,7 +404,7 @@ _WRITERS = ("writeline", "writecsv", "write_each", "counter")
 def _written_before_parsing(module: _Module) -> list[Finding]:
     """Find writes and counts of `map` before a line that may reject the record as bad."""
     defined = [node for node in module.nodes if isinstance(node, ast.FunctionDef)]
-    functions = [each for each in defined if each.name not in _HOOKS]
+    functions = [each for each in defined if each.name not in FUNCTIONS]
     careless = [each for each in functions if not any(map(_catches_bad_records, ast.walk(each)))]
     plucked = {name for (_, name), made in module.stores.items() if "pluck" in map(name_of, made)}
     parsers = _callers(careless, plucked, _parses)

@@ -32,7 +32,7 @@ from daskmr.job.pickling import dumps_by_value
 from daskmr.job.shipped.file import Files
 from daskmr.job.shipped.file import activate as activate_files
 from daskmr.job.shipped.places import Delivery
-from daskmr.job.sources import Sources, module_of, prefixes
+from daskmr.job.sources import Sources, is_of_reducers, module_of, prefixes
 from daskmr.job.tracebacks import describe_exception, remember_lines
 
 __all__ = ["InlineFunctions", "Script", "Source"]
@@ -130,7 +130,7 @@ def _code_files(function: Any, seen: set[int]) -> Iterator[str]:
         function = inspect.getattr_static(type(function), "__call__", None)
     if not isinstance(function, types.FunctionType) or id(function) in seen:
         return
-    if f"{function.__module__}.".startswith("daskmr.reducers."):
+    if is_of_reducers(function.__module__):
         return
     seen.add(id(function))
     yield function.__code__.co_filename

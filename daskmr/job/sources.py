@@ -25,7 +25,7 @@ from daskmr.text import inspect_line, shell_path
 
 __all__ = [
     "Sources", "absolute", "check_path", "collect", "folders_of", "is_installed", "is_library",
-    "module_of", "name_of", "parse", "prefixes", "read_source", "syntax_failure",
+    "is_of_reducers", "module_of", "name_of", "parse", "prefixes", "read_source", "syntax_failure",
 ]  # fmt: skip
 
 # The worker process itself needs these, so a file beside the script never replaces them.
@@ -188,6 +188,11 @@ def collect(path: str, text: str, tree: ast.Module, more: Sequence[str] = ()) ->
                     package = os.path.dirname(file).replace("/", ".")
                     queue.append((file, set(_imports(parse(text, file), package))))
     return found.sources()
+
+
+def is_of_reducers(module: object) -> bool:
+    """Check whether a module is one of the ready-made reducers, which need not be imported for that."""
+    return f"{module}.".startswith("daskmr.reducers.")
 
 
 def folders_of(path: str) -> list[str]:

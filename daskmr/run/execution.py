@@ -203,8 +203,7 @@ class Execution:
             dim_names=inputs.listing.layout.field_names,
             indexed=self.request.is_indexed,
             skipped=skipped_errors(config.on_error),
-            source=inputs.source,
-            remote_source=inputs.remote_source,
+            sources=inputs.sources,
         )
         return Pinned(partial(map_packed, task=task))
 

@@ -345,7 +345,7 @@ class _Planner:
         cache_root = self.inputs.remote and self.inputs.remote.cache_root
         absent = {file.path for file in self.absent}
         for file in self.files:
-            file = replace(file, source=self.inputs.source_of(file))
+            file = replace(file, source=self.inputs.sources.of(file))
             if not file.is_remote:
                 yield file, os.path.join(self.inputs.root, file.path)
             elif cache_root and file.path not in absent:

@@ -20,13 +20,13 @@ from daskmr.errors import InputError, JobError, TaskFailed
 from daskmr.job.job import Job
 from daskmr.job.loading import load_job
 from daskmr.job.process_errors import explain_process_error, no_children
-from daskmr.job.tracebacks import describe_exception, user_location
+from daskmr.job.tracebacks import user_location
 from daskmr.run.outputs.side_cars import is_meta, meta_path_of
 from daskmr.run.provenance import read_meta, recorded_files, recorded_params, script_in
 from daskmr.run.record_format import choose_format
 from daskmr.run.trial import TrialOutput
 from daskmr.tasks.guard import Returned, is_interruption, no_exit, shortened
-from daskmr.tasks.record_rule import RecordMapper, Why, skipped_errors
+from daskmr.tasks.record_rule import RecordMapper, Why, detail_of, skipped_errors
 from daskmr.text import counted
 
 __all__ = ["Replay", "Replayed", "open_replay"]
@@ -104,9 +104,7 @@ class Replay:
         self, record: SavedRecord, error: BaseException, outcome: str, group: str
     ) -> Replayed:
         place = user_location(self.job, error)
-        reason = describe_exception(error).removeprefix("BadRecord: ")
-        if isinstance(error, Returned):
-            reason = error.explain("map")
+        reason = error.explain("map") if isinstance(error, Returned) else detail_of(error)
         text = f"{outcome}: {reason}" + (f" ({place})" if place else "")
         if explanation := explain_process_error(error):
             text += f". {explanation}"

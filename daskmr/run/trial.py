@@ -289,9 +289,8 @@ class Trial:
             return header
         for key in sorted_keys(groups):
             values = groups[key]
-            if (
-                type(values) is list
-            ):  # `reduce` may change its list, but the values are needed again
+            if type(values) is list:
+                # A copy: `reduce` may change its list, but the values are needed again.
                 values = self.in_order(key, values)
             before = len(context.written)
             try:
@@ -364,7 +363,7 @@ def _sources(
         for listed in inputs.listing.files:
             if not left[listed.source]:
                 continue
-            file = replace(listed, source=inputs.source_of(listed))
+            file = replace(listed, source=inputs.sources.of(listed))
             if not file.is_remote or inputs.remote is None:
                 yield file, listed.source, os.path.join(inputs.root, file.path)
                 continue

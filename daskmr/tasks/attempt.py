@@ -237,7 +237,7 @@ class Attempt:
 
     def _map_lines(self, source: str | BinaryIO, dims: list[str], marker: Marker) -> None:
         path, mapper = source_name(source), self.mapper
-        mapper.begin(self.file.path, 0, self.before, self.task.source_of(self.file))
+        mapper.begin(self.file.path, 0, self.before, self.task.sources.of(self.file))
         self.file_records = 0
         reading = True
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from daskmr import clock
 from daskmr.data.dims import Dims
-from daskmr.data.listing import InputFile
+from daskmr.data.input_file import UNNAMED, InputFile, SourceNames
 from daskmr.data.partition import Partition
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.records import KEYED, RecordFormat
@@ -66,13 +66,8 @@ class MapTask:
     dim_names: tuple[str, ...] = ()  # names of the dimensions
     indexed: bool = False  # workers write the output of a map-only job, from segments
     skipped: tuple[type[Exception], ...] = (ValueError,)  # exceptions that make a record bad
-    source: str = ""  # the value of ``--data-dir`` that files are from, unless they name another
-    remote_source: str = ""  # the same for the files of a store
+    sources: SourceNames = UNNAMED
     origin: clock.Origin = field(default_factory=clock.origin)  # the clock of the run
-
-    def source_of(self, file: InputFile) -> str:
-        """Return the value of ``--data-dir`` that a file is from."""
-        return file.source or (self.remote_source if file.is_remote else self.source)
 
     def dims_of(self, file: InputFile) -> Dims:
         """Return the dimensions of a file as `map` gets them."""

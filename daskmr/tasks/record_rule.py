@@ -89,7 +89,7 @@ def _reason_for(error: Exception) -> str:
     return elide(describe_exception(error), _REASON, " ... ")
 
 
-def detail_of(error: Exception) -> str:
+def detail_of(error: BaseException) -> str:
     """Describe why a record is bad, given the exception of `map`."""
     return describe_exception(error).removeprefix("BadRecord: ")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cProfile
 import os
 import sys
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from functools import reduce as fold_left
@@ -178,17 +178,21 @@ class _Reducer:
     def reduce(self, run: Run, reporter: Reporter) -> Part:
         """Reduce one bucket."""
         reporter.step(0)
-        task = self.task
-        place, is_step = task.scratch.parts(), bool(task.kind.step)
-        part = PartWriter(place, task.part_bytes, self.header, task.indexed, is_step)
-        named = NamedParts(
-            self.context, place, task.part_bytes, task.indexed, call := Call("reduce")
-        )
-        try:
+        with self._writing(call := Call("reduce")) as (part, named):
             with current_call().making(call):
                 self._reduce_into(part, run, call)
             self.buckets_done += 1
             return part.finish(report_of(self.context), named.finish())
+
+    @contextmanager
+    def _writing(self, call: Call) -> Iterator[tuple[PartWriter, NamedParts]]:
+        """Yield what collects a part of the output, and of the named ones, during a call."""
+        task = self.task
+        place, is_step = task.scratch.parts(), bool(task.kind.step)
+        part = PartWriter(place, task.part_bytes, self.header, task.indexed, is_step)
+        named = NamedParts(self.context, place, task.part_bytes, task.indexed, call)
+        try:
+            yield part, named
         except BaseException:
             part.discard()
             named.discard()
@@ -199,24 +203,16 @@ class _Reducer:
 
         - `number`: determines the order among the reducers.
         """
-        task, context, key = self.task, self.context, Ending(number)
-        place, is_step = task.scratch.parts(), bool(task.kind.step)
-        part = PartWriter(place, task.part_bytes, self.header, task.indexed, is_step)
-        call = Call("finish_reduce", key=key)
-        named = NamedParts(context, place, task.part_bytes, task.indexed, call)
+        job, context, key = self.task.job, self.context, Ending(number)
         self.marker.at_end("finish_reduce, after the last key")
-        try:
-            call_hook(task.job, "finish_reduce", context, "after the last key")
-            join_threads(task.job, "finish_reduce", self.references)
+        with self._writing(Call("finish_reduce", key=key)) as (part, named):
+            call_hook(job, "finish_reduce", context, "after the last key")
+            join_threads(job, "finish_reduce", self.references)
             block = _Block(part, context, _BLOCK_BYTES)
             block.take(key)
             block.end()
             finished = part.finish(report_of(context), named.finish())
             return (finished,) if finished.lines or finished.named else ()
-        except BaseException:
-            part.discard()
-            named.discard()
-            raise
 
     def _reduce_into(self, part: PartWriter, run: Run, call: Call) -> None:
         task, context = self.task, self.context

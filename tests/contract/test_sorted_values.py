@@ -30,7 +30,7 @@ BUDGETS = st.sampled_from(["100 B", "1 kB", "5 kB", "256 MB"])
 
 
 def pairs_of(values):
-    """Pairs with few keys: sometimes so many that their values do not fit in memory."""
+    """Pairs with few keys, in some cases with more values than fit in memory."""
     pair = st.tuples(st.sampled_from("ab"), values)
     return st.lists(pair, max_size=5) | st.lists(pair, min_size=40, max_size=60)
 

@@ -129,7 +129,7 @@ class _Piece:
 
     @property
     def is_full(self) -> bool:
-        """Whether the context has so many entries that they should be taken."""
+        """Whether the context holds enough entries to take them."""
         context = self._context
         size = self._text if context.is_text else context.size  # type: ignore[union-attr]
         return len(context.written) >= _BATCH or size > self._most

@@ -112,7 +112,7 @@ class Files:
         named = self._named() if self._is_called else dict(self.given)
         for name, path in named.items():
             self._describe(name, path)
-        self._is_settled, self._paths = True, {n: sent.path for n, sent in self.sent.items()}
+        self._is_settled, self._paths = True, self._origins()
         for name in () if self._is_called else self.given:
             yield f"--file {name} has no effect: the script never calls daskmr.file({name!r})"
         if not self._is_called and self._names_existing(self.namespace().get("files")):

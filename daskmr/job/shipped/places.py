@@ -17,9 +17,8 @@ class Delivery(NamedTuple):
     """How a process gets what a job needs beside its source."""
 
     env: str = ""  # the token of environment variables
-    files: str = (
-        ""  # the folder of its files, or the token of an `Arrival`; "" if they are in place
-    )
+    # The folder of its files, or the token of an `Arrival`; "" if they are in place
+    files: str = ""
 
 
 class Arrival:
