@@ -157,7 +157,7 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
         add_option(
             "--params params_file", "FILE",
             "Set the parameters in a JSON, YAML or TOML file; `--param` takes precedence.",
-            rerun=True,
+            multiple=True, rerun=True,
         ),
         add_option(
             "--file sent", "[NAME=]PATH",
@@ -279,9 +279,14 @@ def with_params(options: dict[str, Any]) -> dict[str, Any]:
     from daskmr.job.params.given import read_params
     from daskmr.job.shipped.given import given_files
 
-    words, path = options.pop("param"), options.pop("params_file")
+    words, paths = options.pop("param"), options.pop("params_file")
+    if len(paths) > 1:
+        raise InputError(
+            f"--params is given twice: {' and '.join(paths)}. Put all parameters in one file, or give "
+            "some as --param NAME=VALUE."
+        )
     files = given_files(options.pop("sent"))
-    return options | {"params": read_params(words, path), "files": files}
+    return options | {"params": read_params(words, *paths), "files": files}
 
 
 def script_of(

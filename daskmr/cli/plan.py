@@ -13,7 +13,7 @@ from daskmr.cli.options import GroupedCommand, Script, add_option, job_options, 
 from daskmr.config import SETTINGS
 from daskmr.counts import most_frequent_first
 from daskmr.stdio import say
-from daskmr.text import counted, format_bytes, format_seconds
+from daskmr.text import counted, format_bytes, format_seconds, printable
 
 if TYPE_CHECKING:
     from daskmr.run.estimate import Estimate, Sample
@@ -88,7 +88,9 @@ def render(plan: Plan, paint: Paint) -> str:
     """Format a plan for a terminal or a file."""
 
     def titled(rows: Iterable[tuple[str, str]]) -> str:
-        return "\n".join(f"{paint(f'{title:{_TITLE}}', 'title')}{text}" for title, text in rows)
+        return "\n".join(
+            f"{paint(f'{title:{_TITLE}}', 'title')}{printable(text)}" for title, text in rows
+        )
 
     blocks = [
         titled(_head(plan)),

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from daskmr.cluster.session import Session
 from daskmr.data.spill_dir import HostFolder
-from daskmr.job.job import Job
+from daskmr.job.job import Job, forget
 from daskmr.job.shipped.contents import Sent, Unpacker, entries_of, stream
 from daskmr.job.shipped.places import Delivery
 from daskmr.workdir import disk_error
 
 __all__ = ["check_files", "delivered", "files_of"]
+
+_END_SECONDS = 5.0  # the scheduler may be gone
 
 
 @contextmanager
@@ -29,9 +32,11 @@ def delivered(
     - `run_dir`: the folder of the run.
     - `host`: the folder on each host, if the workers do not see that.
     """
-    sent, env, files = files_of(job), "", ""
+    sent, env, files, run = files_of(job), "", "", ""
     with ExitStack() as stack:
         if session.client is not None and session.is_elsewhere:
+            run = secrets.token_hex(8)
+            stack.callback(session.ask, forget, run, seconds=_END_SECONDS)
             # Deferred: they import distributed.
             if pass_env:
                 from daskmr.cluster.env_plugin import passed_env
@@ -45,7 +50,7 @@ def delivered(
                 from daskmr.cluster.files_plugin import sent_files
 
                 files = stack.enter_context(sent_files(session.client, sent, host))
-        yield job.delivered(Delivery(env, files))
+        yield job.delivered(Delivery(env, files, run))
 
 
 def files_of(job: Job) -> list[Sent]:

@@ -411,11 +411,12 @@ def with_files(job: Job, given: Mapping[str, str]) -> Job:
     """Return a job of functions from Python with more files, by name; that of a script unchanged."""
     if not given or job.path is not None:
         return job
-    more = _twin(job)
-    more._source = _twin(job._source)
-    more._source.shipped = Files({**job.shipped.given, **given})
-    (*more.shipped.settle({}),)
-    return more
+    steps = [_twin(step) for step in job.steps]
+    for step in steps:
+        step._source, step._chain = _twin(step._source), (step,)
+        step._source.shipped = Files({**step.shipped.given, **given})
+        (*step.shipped.settle({}),)
+    return chained(steps) if steps[1:] else steps[0]
 
 
 def _step(first: Job, number: int) -> Job:
@@ -555,7 +556,10 @@ def remember(job: Job) -> Job:
 
 
 def forget(token: str) -> None:
-    """Forget the jobs of this process that were loaded with what a run has sent beside them."""
+    """Forget the jobs of this process that were loaded for a run, or with what it has sent beside them.
+
+    - `token`: one of those in their `Delivery`.
+    """
     with _JOBS_LOCK:
         for key in [key for key, job in _JOBS.items() if token in job._source.delivery]:
             del _JOBS[key]

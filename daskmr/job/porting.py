@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from daskmr.job.declared import FUNCTIONS
+from daskmr.job.params.calls import syntax_tree
 from daskmr.job.porting_errors import BY_KEY, BY_TRANSLATION, CODECS, METHODS, MODULES, NAMES
 from daskmr.job.sources import name_of
 from daskmr.job.tracebacks import elide
@@ -121,7 +122,7 @@ def _compiled(table: tuple[tuple[str, str], ...]) -> list[tuple[Any, ast.AST, st
     rules: list[tuple[Any, ast.AST, str]] = []
     for templates, advice in table:
         for template in templates.split(" | "):
-            pattern: ast.AST = ast.parse(template).body[0]
+            pattern: ast.AST = syntax_tree(template).body[0]
             if isinstance(pattern, ast.Expr) and template[-1] != ";":
                 pattern = pattern.value
             rules.append((_ROOTS.get(template, type(pattern)), pattern, advice))

@@ -299,9 +299,12 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         return _Resources(zipfile.Path(archive, f"{self._data_name(folder)}/"))
 
     def _data_name(self, path: str) -> str:
-        homes = (os.path.dirname(self.path), *self.sources.homes.values())
-        home = next((home for home in homes if path.startswith(os.path.join(home, ""))), "")
-        return os.path.relpath(path, home or "/").replace(os.sep, "/")
+        directory, homes = os.path.dirname(self.path), self.sources.homes
+        for home in sorted({directory, *homes.values()}, key=len, reverse=True):
+            name = path.removeprefix(os.path.join(home, ""))
+            if name != path and homes.get(name.partition("/")[0], directory) == home:
+                return name
+        return path
 
     def exec_module(self, module: types.ModuleType) -> None:
         if module.__name__ in self._folders:

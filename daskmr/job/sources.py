@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from daskmr.errors import InputError
+from daskmr.job.params.calls import syntax_tree
 from daskmr.normal_forms import hint
 from daskmr.text import inspect_line, shell_path
 
@@ -155,7 +156,7 @@ def read_source(path: str) -> str:
 def parse(text: str, path: str) -> ast.Module:
     """Parse a script; raise InputError, with advice, if that fails."""
     try:
-        return ast.parse(text, path)
+        return syntax_tree(text, path)
     except SyntaxError as error:
         failure = syntax_failure(error, path)
     except (ValueError, RecursionError, MemoryError) as error:

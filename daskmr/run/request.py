@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from daskmr.cluster.deploy import Deployment
     from daskmr.data.input_file import InputFile
     from daskmr.job.job import Job
+    from daskmr.job.shipped.contents import Sent
 
 __all__ = [
     "Request",
@@ -181,12 +182,11 @@ def check_request(
     config = sources.settled(choose(load_config(**options), options, client, inline))
     if client is not None and not hasattr(client, "scheduler_info"):
         raise InputError(f"client must be a distributed.Client, not {client!r}.")
-    local = _is_local(client, config)
-    _check_settings(config, inline, local)
-    if not local and has_credentials:
-        raise InputError(_NO_CREDENTIALS)
+    _check_settings(config, inline, _is_local(client, config), has_credentials)
     job = _load(job, params, sent, watched)
     output = None if output is None else os.fspath(output)
+    places = {"work_dir": config.work_dir, "spill_dir": config.spill_dir, "keep_steps": keep_steps}
+    _refuse_places(job, output=output, **places)
     output_format = _format_of(output, config)
     in_rows = output is None or output_format.rows is not None
     records = choose_format(job, options, config, in_rows, sources.given)
@@ -288,8 +288,10 @@ def _is_local(client: Client | None, config: Config) -> bool:
     return client is None and config.scheduler is None and config.cluster is None
 
 
-def _check_settings(config: Config, inline: bool, local: bool) -> None:
+def _check_settings(config: Config, inline: bool, local: bool, has_credentials: bool) -> None:
     """Raise InputError for settings with which no job can run."""
+    if not local and has_credentials:
+        raise InputError(_NO_CREDENTIALS)
     if (config.num_reducers or 0) > _MOST_REDUCERS:
         raise InputError(
             f"{config.num_reducers:,} reducers are too many: each is a task, and takes a share of "
@@ -320,7 +322,7 @@ def _check_deletion(delete_data: bool, output: str | None, sources: Sources) -> 
 
 def _refuse_to_overwrite(output: str, job: Job, *sources: Any) -> None:
     """Raise InputError if the output, or one of its side-cars, would replace part of the job."""
-    files = [sent.path for step in job.steps for sent in step.shipped.sent.values()]
+    files = [sent.path for sent in _sent_with(job)]
     scripts = [*(step.path for step in job.steps), *files, job.params_file]
     for path in (output, *side_car_paths(output)):
         real = os.path.realpath(path)
@@ -330,6 +332,28 @@ def _refuse_to_overwrite(output: str, job: Job, *sources: Any) -> None:
                 raise InputError(
                     f"The {f'output {output!r}' if path == output else file} would replace a file "
                     "that the job needs. Name another output with --output."
+                )
+
+
+def _sent_with(job: Job) -> list[Sent]:
+    return [sent for step in job.steps for sent in step.shipped.sent.values()]
+
+
+def _refuse_places(job: Job, **written: Any) -> None:
+    """Raise InputError if the run would write into a directory that it sends.
+
+    - `written`: files and directories, by option.
+    """
+    for name, path in written.items():
+        if path in (None, "-") or "://" in os.fspath(path):
+            continue
+        place = os.path.join(os.path.realpath(path), "")
+        for sent in _sent_with(job):
+            if sent.files is not None and place.startswith(f"{os.path.realpath(sent.path)}/"):
+                raise InputError(
+                    f"--{name.replace('_', '-')} {path!r} is in {sent.path}, a directory that is sent "
+                    "with the job and must not change meanwhile. Name another place, or send only what "
+                    "the script reads of the directory."
                 )
 
 

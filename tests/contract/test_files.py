@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -157,6 +158,12 @@ def test_functions_from_python(place: Path, client: Client) -> None:
     with mock.patch.object(workspace, "sees_all", return_value=False):
         job = Job(map=map, reduce=reduce, files=given)
         assert call(place, job, client=client) == "alpha\t6\n"
+        plain = Job(map=map, reduce=reduce)
+        with after_sending(place, lambda folder: folder.rename(place / "gone")):
+            assert call(place, plain, files=given, client=client) == "alpha\t6\n"
+        (place / "gone").rename(place / "scripts")
+    assert call(place, [plain, plain], files=given, inline=True) == "alpha\t1\n"
+    assert not plain.shipped.sent
     assert call(place, job, num_mappers=2) == "alpha\t6\n"
     other = place / "other"
     other.write_text("b\tgamma\n")
@@ -243,6 +250,10 @@ def test_mistakes_are_found_before_any_work(place: Path, words: list[str], why: 
     ("change", "why"),
     [
         (("lookup.tsv", "lookups.tsv"), "There is no file 'lookups.tsv' to send"),
+        (
+            ('"geo/"]', "5]"),
+            "`files` in the script is ['lookup.tsv', 5]: write files = ['lookup.tsv']",
+        ),
         (
             ('file("lookup', 'file("lokup'),
             "no file of this name is sent with the script. Did you mean",
@@ -392,8 +403,48 @@ def test_replay_uses_them(place: Path) -> None:
 
 
 def test_the_output_does_not_replace_them(place: Path) -> None:
-    with pytest.raises(InputError, match="would replace a file that the job needs"):
-        call(place, output=place / "scripts" / "lookup.tsv", inline=True)
+    lookup = place / "scripts" / "lookup.tsv"
+    one = Job(lambda key, dims, value, context: context.write(key, 1), files=[place / "data"])
+    for job in (place / "scripts" / "job.py", one, [one, one]):
+        with pytest.raises(InputError, match="would replace a file that the job needs"):
+            call(place, job, files=[lookup], output=lookup, inline=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (
+            {"output": "geo/out.txt"},
+            "--output 'geo/out.txt' is in {}/geo, a directory that is sent",
+        ),
+        ({"output": "geo/"}, "--output 'geo/' is in {}/geo, "),
+        ({"work_dir": "geo/eu"}, "--work-dir 'geo/eu' is in {}/geo, "),
+        ({"keep_steps": "geo/steps"}, "--keep-steps 'geo/steps' is in {}/geo, "),
+    ],
+)
+def test_a_run_does_not_write_into_a_directory_that_it_sends(
+    place: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], why: str
+) -> None:
+    monkeypatch.chdir(place / "scripts")
+    before = sorted(place.rglob("*"))
+    with pytest.raises(InputError, match=re.escape(why.format(place / "scripts"))):
+        call(place, inline=True, **given)
+    assert sorted(place.rglob("*")) == before
+    with pytest.raises(InputError, match=f"--work-dir '.daskmr' is in {place}/scripts, "):
+        call(place, files=["."], inline=True, work_dir=".daskmr")
+    assert call(place, inline=True, work_dir="geo.work") == OUTPUT
+
+
+def test_a_script_may_import_from_a_directory_that_it_sends(place: Path) -> None:
+    (place / "scripts" / "geo" / "area.py").write_text("UNIT = 'km'\n")
+    (place / "scripts" / "job.py").write_text(
+        SCRIPT.replace("import os", "import os, sys")
+        .replace('["empty"', '["area.py", "empty"')
+        .replace("def map(", "sys.path.append(file('geo'))\nimport area\n\ndef map(")
+        .replace("unit.read()", "area.UNIT")
+    )
+    assert run(place, "-m", "2") == OUTPUT
+    assert run(place, "-m", "2") == OUTPUT
 
 
 # --- helper packages ------------------------------------------------------------------------------
@@ -428,6 +479,35 @@ def test_packages_elsewhere(place: Path, client: Client, kind: str) -> None:
 
     with after_sending(place, hide):
         assert call(place, py_files=[path], client=client) == "7\t6\n"
+
+
+def test_what_a_run_has_loaded_is_not_used_by_the_next(place: Path, client: Client) -> None:
+    """On a cluster whose workers see the script's folder: nothing that they have read, or counted."""
+    script = place / "scripts" / "job.py"
+    script.write_text(
+        "import os, shop\nSEEN = []\n"
+        "with open(os.path.join(os.path.dirname(__file__), 'lookup.tsv')) as lines: NAME = lines.read()\n"
+        "def map(key, dims, value, context):\n"
+        "    if key not in SEEN: context.write((NAME, shop.rate()), 1)\n"
+        "    SEEN.append(key)\n"
+        "def reduce(key, values, context): context.write(' '.join(key), 'seen')\n"
+    )
+    for name in ("one", "two"):
+        (place / "scripts" / "lookup.tsv").write_text(name)
+        (place / name / "shop").mkdir(parents=True)
+        (place / name / "shop" / "__init__.py").write_text(
+            "import os\ndef rate():\n"
+            "    with open(os.path.join(os.path.dirname(__file__), 'rate')) as text: return text.read(3)\n"
+        )
+        (place / name / "shop" / "rate").write_text(name + " " * (1 << 20))
+        assert call(place, py_files=[place / name], client=client) == f"{name} {name}\tseen\n"
+
+    def loaded() -> str:
+        from daskmr.job.job import _JOBS
+
+        return str([*_JOBS])
+
+    assert not [jobs for jobs in client.run(loaded).values() if str(script) in jobs]
 
 
 def test_packages_that_have_no_effect(place: Path) -> None:

@@ -1,14 +1,30 @@
-"""Calls of functions of ``daskmr`` in the text of a script, found without running it."""
+"""The code of a script, parsed without running it: its calls of functions of ``daskmr``."""
 
 from __future__ import annotations
 
 import ast
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import date
 from typing import Any, NamedTuple
 
-__all__ = ["Declaration", "declarations_in", "uses_of"]
+__all__ = ["Declaration", "declarations_in", "syntax_tree", "uses_of"]
+
+_PARSING = threading.Lock()
+
+
+def syntax_tree(text: str, path: str = "<unknown>") -> ast.Module:
+    """Parse Python code.
+
+    One thread does so at a time, because several may get a SystemError from Python 3.11 and 3.12
+    (https://github.com/python/cpython/issues/106905). One that formats a traceback parses, too.
+    """
+    with _PARSING:
+        try:
+            return ast.parse(text, path)
+        except SystemError:
+            return ast.parse(text, path)
 
 
 class Declaration(NamedTuple):
@@ -40,7 +56,7 @@ def uses_of(texts: Mapping[str, str], function: str) -> Iterator[ast.expr]:
     """Yield calls of a function of ``daskmr``, and its names, in a script and its modules."""
     for text in texts.values():
         try:
-            nodes = [*ast.walk(ast.parse(text))] if function in text else []
+            nodes = [*ast.walk(syntax_tree(text))] if function in text else []
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
         names = {name for node in nodes for name in _imported(node, function)}

@@ -141,7 +141,7 @@ def _in_file(path: str) -> dict[str, Any]:
         raise InputError(f"The parameters in {path} cannot be read: {reason}.") from None
     try:
         if kind == "json":
-            found = json.loads(text)
+            found = json.loads(text, object_pairs_hook=_each_once)
         elif kind == "toml":
             import tomllib
 
@@ -149,6 +149,7 @@ def _in_file(path: str) -> dict[str, Any]:
         elif kind in ("yaml", "yml"):
             import yaml
 
+            _check_names(yaml.compose(text, yaml.SafeLoader))
             found = yaml.safe_load(text) or {}
         else:
             raise InputError(
@@ -156,6 +157,8 @@ def _in_file(path: str) -> dict[str, Any]:
             )
     except InputError:
         raise
+    except _Twice as twice:
+        raise InputError(f"{path} gives {twice} twice. Remove one of them.") from None
     except Exception as error:  # each library has its own
         reason = " ".join(str(error).split())
         raise InputError(f"{path} is not {kind.upper()}: {reason}.") from None
@@ -164,3 +167,27 @@ def _in_file(path: str) -> dict[str, Any]:
             f"{path} must hold names and values of parameters, such as threshold = 10."
         )
     return found
+
+
+class _Twice(Exception):
+    """A name that is twice in a mapping of a file."""
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise _Twice(name)
+        found[name] = value
+    return found
+
+
+def _check_names(node: Any) -> None:
+    """Raise `_Twice` for a name that is twice in a mapping of a YAML document."""
+    kind = getattr(node, "id", None)
+    children = [*node.value] if kind in ("mapping", "sequence") else []
+    if kind == "mapping":
+        _each_once([(str(name.value), None) for name, _ in children])
+        children = [value for _, value in children]
+    for child in children:
+        _check_names(child)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, get_args, get_origin
 
 from daskmr.errors import InputError
 from daskmr.job.tracebacks import describe_exception, short_repr
+from daskmr.text import shell_word
 
 __all__ = [
     "REQUIRED",
@@ -132,7 +133,7 @@ def convert(given: Any, kind: Kind) -> Any:
             raise ValueError
         return target(given)
     if target is str:
-        raise ValueError("quote it, or give the parameter another type in the script")
+        raise ValueError
     if target is dict:
         if not isinstance(given := json.loads(given), dict):
             raise ValueError
@@ -229,5 +230,7 @@ def explain(name: str, given: Any, kind: Kind, error: Exception) -> str:
     """Explain why a parameter cannot have a value."""
     own = kind.type not in _NAMES and kind.type not in _COLLECTIONS
     reason = f" ({describe_exception(error)})" if own and str(error) else ""
-    advice = f"; {error}" if kind.type is str else ""
-    return f"The parameter {name} cannot be {short_repr(given)}: it takes {describe(kind)}{reason}{advice}."
+    text = f"The parameter {name} cannot be {short_repr(given)}: it takes {describe(kind)}{reason}."
+    if kind.type is str and not isinstance(given, dict | list | None):
+        text += f" Quote it, or give it as --param {shell_word(f'{name}={given}')}"
+    return text

@@ -1,6 +1,6 @@
 """The content of files that are sent with a job: describe, stream and unpack it, verified by digest.
 
-A directory is sent as the files in it. Links are followed, so that the copy does not depend on others.
+A directory is sent as the files in it, except those in folders ``__pycache__``. Links are followed, so that the copy does not depend on others.
 """
 
 from __future__ import annotations
@@ -132,6 +132,8 @@ def _walk_below(
     if not names:
         yield os.path.join(relative, "") or "./", path, status
     for each in names:
+        if each == "__pycache__":  # Python writes there when the script imports from the directory
+            continue
         place = os.path.join(path, each)
         yield from _walk_below(name, place, os.path.join(relative, each), (*above, here))
 

@@ -50,7 +50,8 @@ def file(name: str) -> str:
         return _active.path_of(os.fspath(name))
     caller = sys._getframe(1).f_globals
     folder = os.path.dirname(os.path.abspath(caller.get("__file__") or "_"))
-    return _find(os.fspath(name), declared_files(caller.get("files"), [folder], ()))
+    listed = caller.get("files")
+    return _find(os.fspath(name), declared_files(listed, [folder], ()), listed=listed)
 
 
 class Files:
@@ -94,7 +95,7 @@ class Files:
         if self._is_settled and self._paths is not None:
             return _find(name, self._paths, self._origins())
         named = self._named()
-        path = _find(name, named)
+        path = _find(name, named, listed=self.namespace().get("files"))
         for each in named:
             # Described now, so that what the script reads now is what is sent.
             if os.path.join(path, "").startswith(os.path.join(named[each], "")):
@@ -175,11 +176,17 @@ def _literals(uses: Iterable[ast.expr]) -> Iterator[str]:
             yield first.value
 
 
-def _find(name: str, paths: Mapping[str, str], origins: Mapping[str, str] | None = None) -> str:
+def _find(
+    name: str,
+    paths: Mapping[str, str],
+    origins: Mapping[str, str] | None = None,
+    listed: Any = None,
+) -> str:
     """Return the path of a file by its name, by the path that it was given as, or in a directory.
 
     - `paths`: the paths in this process, by name.
     - `origins`: those of the client.
+    - `listed`: the `files` of the script, for messages.
     """
     plain = os.path.normpath(name)
     if plain in paths:
@@ -193,13 +200,15 @@ def _find(name: str, paths: Mapping[str, str], origins: Mapping[str, str] | None
         if os.path.exists(path):
             return path
         raise FileError(f"daskmr.file({name!r}): there is no {rest} in the directory {top}.")
-    raise FileError(_explain(name, paths))
+    raise FileError(_explain(name, paths, listed))
 
 
-def _explain(name: str, paths: Mapping[str, str]) -> str:
+def _explain(name: str, paths: Mapping[str, str], listed: Any) -> str:
     text = f"daskmr.file({name!r}): no file of this name is sent with the script."
     if like := difflib.get_close_matches(name, paths, 1):
         return f"{text} Did you mean {like[0]!r}?"
+    if listed is not None and not names_files(listed):
+        return f"{text} `files` in the script is {short_repr(listed)}: write files = [{name!r}]"
     others = f" It has {', '.join(paths)}." if paths else ""
     return f"{text}{others} To send it, add files = [{name!r}] at the top of the script, or give --file {name}"
 

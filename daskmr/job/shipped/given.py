@@ -68,6 +68,8 @@ def _pairs(given: Any, folders: Sequence[str]) -> Iterator[tuple[str, str]]:
         name, equals, path = text.partition("=")
         is_path = any(os.path.lexists(os.path.join(folder, text)) for folder in folders)
         if equals and "/" not in name and not is_path:
+            if not name.strip() or not path:
+                raise InputError(f"--file {text!r} is neither PATH nor NAME=PATH.")
             yield name.strip(), path
         else:
             yield "", text

@@ -19,6 +19,8 @@ class Delivery(NamedTuple):
     env: str = ""  # the token of environment variables
     # The folder of its files, or the token of an `Arrival`; "" if they are in place
     files: str = ""
+    # Names the run to workers that outlive it: what they have loaded for another is never used.
+    run: str = ""
 
 
 class Arrival:

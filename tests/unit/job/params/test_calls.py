@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from daskmr.job.params.calls import declarations_in, uses_of
+from daskmr.job.params.calls import declarations_in, syntax_tree, uses_of
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,16 @@ def test_all_files_count_and_the_first_call_of_a_name() -> None:
 )
 def test_other_functions_of_the_package(text: str, uses: list[str]) -> None:
     assert [ast.unparse(node) for node in uses_of({"job.py": text}, "file")] == uses
+
+
+def test_parsing_while_another_thread_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that formats a traceback does."""
+    parse, failures = ast.parse, [SystemError("AST constructor recursion depth mismatch")]
+
+    def parse_or_fail(*arguments: str) -> ast.Module:
+        if failures:
+            raise failures.pop()
+        return parse(*arguments)
+
+    monkeypatch.setattr(ast, "parse", parse_or_fail)
+    assert ast.unparse(syntax_tree("x = 1")) == "x = 1"

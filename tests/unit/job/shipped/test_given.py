@@ -55,6 +55,8 @@ def test_names_and_paths(here: str, given: Any, names: dict[str, str]) -> None:
         (1, "Files are a list of paths"),
         ({1: "geo"}, "Files are a list of paths"),
         (["https://example.org/x"], "is a URL"),
+        (["zones="], "--file 'zones=' is neither PATH nor NAME=PATH."),
+        (["=lookup.tsv"], "--file '=lookup.tsv' is neither PATH nor NAME=PATH."),
         (["x=lookup.tsv", "x=geo"], "Two files have the name x"),
         ({"a/b": "geo"}, "'a/b' cannot be the name"),
         ({"..": "geo"}, "'..' cannot be the name"),

@@ -109,3 +109,36 @@ def test_an_archive_that_is_damaged(place: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"lib.zip \(--py-files\) cannot be unpacked"):
         load_job(place / "scripts" / "job.py", py_files=[path])
+
+
+@pytest.mark.parametrize("pack", [False, True])
+@pytest.mark.parametrize(
+    "read", ["(FILES / 'rate').read_text()", "'rate' in str([*FILES.iterdir()])"]
+)
+def test_their_data_below_the_folder_of_the_script(place: Path, pack: bool, read: str) -> None:
+    """Also if that folder is a package of the script."""
+    folder, script = place / "scripts" / "lib", place / "scripts" / "job.py"
+    (folder / "shop").mkdir(parents=True)
+    (folder / "shop" / "rate").write_text("7")
+    (folder / "shop" / "__init__.py").write_text(
+        f"from importlib.resources import files\nFILES = files('shop')\nDATA = {read}\n"
+    )
+    (folder / "unit").write_text("km")
+    script.write_text(
+        "import shop, lib\nfrom importlib.resources import files\n"
+        + MAP
+        + "    context.write((shop.DATA, (files('lib') / 'unit').read_text()), 1)\n"
+    )
+    path = folder
+    if pack:
+        path = folder.with_suffix(".zip")
+        with zipfile.ZipFile(path, "w") as archive:
+            for each in (folder / "shop").iterdir():
+                archive.write(each, f"shop/{each.name}")
+        shutil.rmtree(folder / "shop")
+    expected = [(("7" if "read" in read else True, "km"), 1)]
+    job = load_job(script, py_files=[path])
+    assert run_map(job) == expected
+    blob = pickle.dumps(job)
+    (place / "scripts").rename(place / "gone")
+    assert run_map(pickle.loads(blob)) == expected
