@@ -35,6 +35,11 @@ ATOMS = frozenset((
 _CLOCKS = frozenset((datetime.datetime, datetime.time))  # atoms if their time zone is one
 _STANDARD = ("builtins", "datetime", "zoneinfo")
 _LIST = b"\x04list\x93"  # the function, in a pickle
+_FROZENSET = b"\x91"  # the opcode
+_OF_FROZENSETS = (
+    KeyError,
+    ValueError,
+)  # as a pickler without a memo counts each as one level of nesting
 _DEEPER = 1000  # additional calls; about 100 would do, as tasks begin at a similar depth
 
 
@@ -125,7 +130,7 @@ def _copy_as_tree(value: Any) -> tuple[Any, int]:
     copied = _Unpickler(blob, names).load() if names else pickle.loads(blob)
     if type(copied) is list and type(value) is not list:  # it was on disk
         return measured(copied)
-    if _LIST in blob or list in names.values():  # so may be a part of it
+    if _LIST in blob or {list, frozenset} & {*names.values()}:  # so may be a part of it
         blob, _ = _dump_tree(copied)
     return copied, 2 * len(blob)
 
@@ -148,20 +153,25 @@ def _dump_tree(value: Any) -> tuple[bytes, dict[str, Any]]:
     dump, pieces = pickler
     try:
         dump(value)
-    except (AttributeError, TypeError, pickle.PicklingError):
+    except (AttributeError, TypeError, pickle.PicklingError, *_OF_FROZENSETS):
         return _dump_by_name(value)
     blob = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    pieces.clear()
-    _picklers.append(pickler)
+    if _FROZENSET not in blob:  # a pickler without a memo takes no more than 50 of them
+        pieces.clear()
+        _picklers.append(pickler)
     return blob, {}
 
 
-def _dump_by_name(value: Any) -> tuple[bytes, dict[str, Any]]:
+def _dump_by_name(value: Any, frozensets: bool = False) -> tuple[bytes, dict[str, Any]]:
+    """Do so with names for all classes and, if there are too many for a pickler, for frozensets."""
     names: dict[str, Any] = {}
     known: dict[int, str] = {}
 
     class Pickler(pickle.Pickler):
-        def persistent_id(self, value: Any) -> str | None:
+        def persistent_id(self, value: Any) -> str | tuple[Any, ...] | None:
+            if frozensets and type(value) is frozenset:
+                names["frozenset"] = frozenset
+                return (*value,)
             if not isinstance(value, type | types.FunctionType):
                 return None
             if id(value) not in known:
@@ -173,7 +183,12 @@ def _dump_by_name(value: Any) -> tuple[bytes, dict[str, Any]]:
     with io.BytesIO() as file:
         pickler = Pickler(file, 5)
         pickler.fast = True
-        pickler.dump(value)
+        try:
+            pickler.dump(value)
+        except _OF_FROZENSETS:
+            if frozensets:
+                raise
+            return _dump_by_name(value, frozensets=True)
         return file.getvalue(), names
 
 
@@ -184,8 +199,8 @@ class _Unpickler(pickle.Unpickler):
         super().__init__(io.BytesIO(blob))
         self._names = names
 
-    def persistent_load(self, name: str) -> Any:
-        return self._names[name]
+    def persistent_load(self, name: str | tuple[Any, ...]) -> Any:
+        return frozenset(name) if isinstance(name, tuple) else self._names[name]
 
 
 def dumps(value: Any) -> bytes:

@@ -191,6 +191,12 @@ class histogram(Reducer):
         return {name: state[name] for name in self._names}
 
 
+def write_cell(key: Any, value: list[Any], context: Any) -> None:
+    """Write a list as one cell, where it would be a row with a cell for each element."""
+    in_columns = isinstance(getattr(context.write, "__self__", None), RowContext)
+    context.write(key, [value] if in_columns else value)
+
+
 class _Collect(Reducer):
     """Write all values of a key as one list, in the order of the input.
 
@@ -204,9 +210,7 @@ class _Collect(Reducer):
         found = [*values]
         if Partial in map(type, found):
             [*self._chunks(found)]  # raises, because another reducer made it
-        # A list is a row with a cell for each element.
-        in_columns = isinstance(getattr(context.write, "__self__", None), RowContext)
-        context.write(key, [found] if in_columns else found)
+        write_cell(key, found, context)
 
     def combine(self, key: Any, values: Sequence[Any], context: Any) -> None:
         """Write nothing, which keeps the values as they are."""

@@ -21,9 +21,11 @@ from daskmr.data.segments import Extent
 from daskmr.data.steps.pairs import PAIRS
 from daskmr.data.steps.plan import plan_step
 from daskmr.diagnostics.collector import Collector
-from daskmr.errors import InputError, Interrupted, JobError
+from daskmr.errors import InputError, Interrupted, JobError, TaskFailed
 from daskmr.history import StepFigures
 from daskmr.job.job import Job, after
+from daskmr.job.json_text import RowError
+from daskmr.job.tracebacks import short_repr
 from daskmr.run.execution import Execution, Outcome, outline_of
 from daskmr.run.input_checks import check_grown
 from daskmr.run.outputs.commit import check_bad_records, write_parts
@@ -195,11 +197,13 @@ def _keep(
     task_id: str,
 ) -> str:
     """Write the pairs of a step as an output, in the format of the job's; return its path."""
+    from daskmr.reducers import collect  # deferred: few jobs need it
+
     assert request.keep_steps is not None
     step = request.job
     path = request.kept_path(number, step)
     columns = None if request.output_format.rows is None else columns_of(step)
-    job = after(Job(map=_write_pair), step)
+    job = after(Job(map=_write_cell if step.reduce is collect else _write_pair), step)
     config = replace(request.config, max_bad_records=0)  # none of the pairs may be left out
     keeping = replace(
         request, job=job, config=config, records=PAIRS, choice=EVERYTHING, step="",
@@ -223,4 +227,16 @@ def _keep(
 
 
 def _write_pair(key: Any, dims: list[str], value: Any, context: Any) -> None:
-    context.write(key, value)
+    try:
+        context.write(key, value)
+    except RowError as error:
+        failure = TaskFailed(f"the pair {short_repr((key, value))}: {error}")
+    else:
+        return
+    raise failure
+
+
+def _write_cell(key: Any, dims: list[str], value: Any, context: Any) -> None:
+    from daskmr.reducers.spread import write_cell
+
+    write_cell(key, value, context)

@@ -28,6 +28,7 @@ from daskmr.job.process_errors import no_children
 from daskmr.memory import WORKER_BASE, resident
 from daskmr.run.trial import Record, Trial, read_records
 from daskmr.tasks.fold import Fold, Spilling
+from daskmr.tasks.frames import Run
 from daskmr.tasks.guard import TimeIsUp, alarm, no_exit
 from daskmr.tasks.user_calls import combiner_of
 
@@ -141,6 +142,7 @@ class _Sampling:
         self._files = self._bytes = self._records = self._pairs = self._text = self._packed = 0
         self._bad: Counter[str] = Counter()
         self._corrupt: list[str] = []
+        self._runs: list[Run] = []
         self._started = time.perf_counter()
         self._half: tuple[int, int] | None = None  # bytes mapped and bytes held at half-time
 
@@ -149,6 +151,8 @@ class _Sampling:
         self._map_files(files)
         self._trial.call_hook("finish_map")
         self._flush()
+        if self._fold is not None:
+            self._runs = self._fold.finish()
 
     def _map_files(self, files: Sequence[tuple[InputFile, str]]) -> None:
         # In random order, so that the first few files are from all over the input
@@ -222,10 +226,9 @@ class _Sampling:
         held, packed, keys, growth = 0, self._packed, 0, 1.0
         if self._fold is not None and not failure:
             keys = len(self._trial.groups)
-            runs = self._fold.finish()
             held = self._fold.held()
             growth = _growth(self._half, (self._bytes, held))
-            chunks = [chunk for run in runs for chunk in run.chunks]
+            chunks = [chunk for run in self._runs for chunk in run.chunks]
             packed = sum(_compressed(chunk) for chunk in chunks if isinstance(chunk, bytes))
         return Sample(
             Counts(self._files, self._bytes, self._records, dict(self._bad)),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support.jobs import daskmr, oracle
 from support.store_server import Bucket
 
-from daskmr import mapreduce
+from daskmr import mapreduce, reducers
 from daskmr.data.steps import cuts, pairs, plan
 from daskmr.diagnostics.collector import Watcher
 from daskmr.errors import InputError, JobError
@@ -455,6 +455,34 @@ def test_the_columns_of_what_is_kept_are_those_of_its_step(words: str, tmp_path:
     files = [*sorted((tmp_path / "kept").iterdir()), tmp_path / "out.csv"]
     headers = [path.read_text().splitlines()[0] for path in files]
     assert headers == ["key,value", "text,times", "word,n,letters"]
+
+
+@pytest.mark.parametrize("on_error", ["fail", "skip"])
+def test_a_pair_that_no_output_can_hold_is_not_kept(
+    words: str, tmp_path: Path, on_error: str
+) -> None:
+    steps = [Job(map=lambda key, dims, value, context: context.write(key, {1, 2})), Job(map=same)]
+    options = {"keep_steps": tmp_path, "on_error": on_error, "work_dir": str(tmp_path / "work")}
+    with pytest.raises(JobError) as caught:
+        mapreduce(
+            steps, data_dir=words, output=tmp_path / "o.jsonl", inline=True, **options, **OPTIONS
+        )
+    message = str(caught.value)
+    assert "1-step.jsonl, which --keep-steps asks for, cannot be written: the pair (" in message
+    assert message.endswith("Its order differs from run to run: write sorted(...) of it.")
+
+
+def test_what_collect_writes_is_one_cell_of_what_is_kept(words: str, tmp_path: Path) -> None:
+    once = Job(
+        map=lambda key, dims, value, context: context.write("ab"[len(key) > 4], 1),
+        reduce=reducers.collect,
+    )
+    sizes = Job(map=lambda key, dims, value, context: context.write(key, len(value)))
+    options = {"keep_steps": tmp_path, "work_dir": str(tmp_path / "work"), "inline": True}
+    mapreduce([once, sizes], data_dir=words, output=tmp_path / "o.csv", **options, **OPTIONS)
+    lines = (tmp_path / "1-step.csv").read_text().splitlines()
+    assert lines[0] == "key,value"
+    assert all(line.startswith(('a,"[1,1', 'b,"[1,1')) for line in lines[1:])
 
 
 def test_a_job_of_one_step_has_nothing_to_keep(words: str) -> None:

@@ -24,7 +24,14 @@ from hypothesis import strategies as st
 
 from daskmr.job.contexts import ItemContext
 from daskmr.job.map_context import MapContext
-from daskmr.job.pickling import UnpicklableValueError, dumps, dumps_by_value, measured, snapshot
+from daskmr.job.pickling import (
+    UnpicklableValueError,
+    dumps,
+    dumps_by_value,
+    measured,
+    snapshot,
+    tree_size,
+)
 from daskmr.tasks.frames import estimate_size
 from daskmr.tasks.spilled_values import on_disk
 
@@ -155,6 +162,28 @@ def test_values_on_disk_are_as_large_as_in_memory(values: list[Any]) -> None:
     assert size == measured(kept)[1]
 
 
+@pytest.mark.parametrize("empty", [set(), frozenset()])
+@pytest.mark.parametrize("count", [1, 48, 60, 500])
+def test_any_number_of_sets(empty: Any, count: int) -> None:
+    """Whether or not one object is many of them, and whatever was written before."""
+    kind, inner = type(empty), frozenset(["a", (1, 2)])
+    sets = [kind([number, inner, 0, "text"]) for number in range(count)]
+    for value in (
+        sets,
+        (*sets,),
+        {"a": [*sets, empty]},
+        [sets[0], empty] * count,
+        Pair(sets, inner),
+    ):
+        for _ in range(60):
+            kept, size = measured(value)
+        assert kept == value
+        assert type(kept) is type(value)
+        assert measured(kept)[1] == tree_size(kept) == size
+    for value in sets:
+        assert snapshot(value) == value
+
+
 def test_a_class_of_main_is_as_large_in_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it can be imported, and on workers, where it cannot."""
     main = sys.modules["__main__"]
@@ -169,6 +198,9 @@ def test_a_class_of_main_is_as_large_in_each_process(monkeypatch: pytest.MonkeyP
     for kind in (Thing, Other):
         kind.__module__, kind.__qualname__ = "__main__", kind.__name__
     things = [Thing([1, "text"]), Other({"a": Thing(2)}), [Thing(3)] * 3, {"types": (Thing, Other)}]
+    sets = [
+        frozenset([Thing(n), 1, 2, 3]) for n in range(60)
+    ]  # their order differs when read again
     sizes = []
     for is_importable in (True, False):
         for kind in (Thing, Other):
@@ -177,7 +209,8 @@ def test_a_class_of_main_is_as_large_in_each_process(monkeypatch: pytest.MonkeyP
             else:
                 monkeypatch.delattr(main, kind.__name__)
         with on_disk(things) as stored:
-            sizes.append([measured(each)[1] for each in (*things, things, stored, {"a": stored})])
+            each_of = (*things, things, stored, {"a": stored}, sets)
+            sizes.append([measured(each)[1] for each in each_of])
         sizes[-1].append(estimate_size(things))
         assert type(measured(things)[0][1].content["a"]) is Thing
     assert sizes[0] == sizes[1]

@@ -15,6 +15,7 @@ from daskmr.data.layout import load_schema
 from daskmr.data.listing import InputFile, list_files
 from daskmr.data.partition import plan_partitions
 from daskmr.data.sampling import Choice
+from daskmr.job.loading import load_job
 from daskmr.run.estimate import Sample, estimate, map_sample
 
 MANY = [[f"k{n}-{m}\t{m}" for m in range(50)] for n in range(20)]
@@ -80,6 +81,27 @@ def test_a_map_that_fails_is_told_and_not_raised(name: str, tree: Callable[..., 
     assert sample.failure.startswith("map failed at ")
     assert "Traceback" in sample.details
     assert estimate(sample, [], workers=1, spill_bytes=1 << 26, grouped=True) is None
+
+
+def test_values_of_a_class_of_the_script(tmp_path: Path, tree: Callable[..., Path]) -> None:
+    script = tmp_path / "job.py"
+    script.write_text(
+        "class Row:\n    def __init__(self, text): self.text = text\n"
+        "def map(key, dims, value, context): context.write(key, Row(value))\n"
+        "def reduce(key, values, context): context.write(key, len(values))\n"
+    )
+    sample = map_sample(load_job(script), local(tree(MANY)), 10)
+    assert (sample.failure, sample.pairs) == ("", 1000)
+
+
+def test_a_combine_that_fails_on_the_last_values_is_told(tree: Callable[..., Path]) -> None:
+    def fail(key: Any, values: Any, context: Any) -> None:
+        raise KeyError(key)
+
+    files = local(tree([["k\t1"] * 50]))
+    sample = map_sample(Job(map=emit, combine=fail, reduce=total), files, 10, combine_size=10)
+    assert sample.failure.startswith("combine failed for the key 'k': KeyError")
+    assert "Traceback" in sample.details
 
 
 def test_damaged_files_are_named_and_left_out(tree: Callable[..., Path]) -> None:
