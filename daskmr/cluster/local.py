@@ -196,7 +196,8 @@ class LocalWorkers:
 
             # Given the cluster rather than its address, the client waits for the workers. A worker
             # that crashed in its first task before it reported to its nanny would not be replaced.
-            self.client = distributed.Client(self._cluster, set_as_default=False)
+            with self._stopped.watching():
+                self.client = distributed.Client(self._cluster, set_as_default=False)
             self.check()
             self.dashboard.started(self._cluster)
         except (OSError, RuntimeError) as error:
@@ -386,6 +387,23 @@ class StopWatchdog:
         self._timeout = timeout
         self._stopped: dict[int, float] = {}  # observed seconds that a process was stopped
         self._checked = time.monotonic()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Check in another thread during the block, which waits for the workers to start."""
+        ended = threading.Event()
+
+        def check_until_ended() -> None:
+            while not ended.wait(_CREDIT_SECONDS / 2):
+                self.check()
+
+        thread = threading.Thread(target=check_until_ended, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def check(self) -> None:
         """Kill the processes that have been stopped for longer than the timeout."""

@@ -349,7 +349,7 @@ def test_workers_that_share_no_disk_use_the_spill_dir(
 
     options: dict[str, Any] = {"num_reducers": 2, "spill_bytes": 100_000}
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
         with mock.patch.object(workspace, "sees_all", return_value=False):

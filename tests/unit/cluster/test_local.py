@@ -9,8 +9,10 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import urllib.request
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -30,6 +32,27 @@ def test_no_more_workers_than_partitions(local):
 def test_too_many_mappers(local):
     with pytest.raises(InputError, match="100000 mappers are too many"), local(num_mappers=100000):
         pass
+
+
+def test_a_worker_that_is_stopped_while_it_starts_is_replaced(local):
+    stopped = []
+
+    def stop_one():
+        with suppress(psutil.Error):  # other processes may end meanwhile
+            for each in psutil.Process().children(recursive=True):
+                # Workers are forks of the forkserver, which may also run other programs.
+                is_fork = each.cmdline() == each.parent().cmdline()
+                if is_fork and each.ppid() != os.getpid() and not stopped:
+                    each.suspend()
+                    stopped.append(each)
+        return stopped
+
+    stopping = threading.Thread(target=wait_until, args=[stop_one])
+    stopping.start()
+    with local(2, num_mappers=2, stopped_timeout=0.5) as session:
+        assert session.compute(bag(lambda x: x, 2)) == [0, 1]
+        stopping.join()
+    assert len(stopped) == 1
 
 
 def test_everything_listens_on_127_0_0_1(local):
