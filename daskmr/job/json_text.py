@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["RowError", "from_numpy", "is_missing", "is_numpy", "to_json"]
+__all__ = ["Cell", "RowError", "from_numpy", "is_missing", "is_numpy", "to_json"]
 
 _TEXT = frozenset((str,))
 _FLAT = frozenset((str, int, float, bool, type(None)))
@@ -22,6 +22,10 @@ _FLAT = frozenset((str, int, float, bool, type(None)))
 _DEEPEST = 500
 _TOO_DEEP = "A value that contains itself, or is nested too deeply, cannot be written as JSON."
 _AS_TEXT = (decimal.Decimal, uuid.UUID, fractions.Fraction)
+
+
+class Cell(list[Any]):
+    """A list that is one cell of a row, where others have a cell for each element."""
 
 
 class RowError(TypeError):

@@ -120,6 +120,6 @@ def plain(values: list[Any], kinds: set[type]) -> list[Any]:
 
 def refuse(reducer: Reducer, takes: str, value: Any, advice: str = "") -> TypeError:
     """Return the error of a reducer that cannot use a value."""
-    shown = "None" if value is None else f"{short_repr(value)}, a {type(value).__name__}"
+    shown = "None" if value is None else f"{short_repr(value)}, of type {type(value).__name__}"
     advice = advice or "Convert it in map, or do not write it."
     return TypeError(f"{reducer!r} takes {takes}, but was given {shown}. {advice}")

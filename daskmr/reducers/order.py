@@ -7,6 +7,7 @@ import heapq
 import math
 import numbers
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from functools import partial
 from operator import itemgetter, ne
 from typing import Any
@@ -79,7 +80,9 @@ def _picked(
         found = pick(values, key=None if is_clear or _are_clear(values) else rank)
     except (TypeError, ArithmeticError) as error:
         raise _misfit(reducer, values) or error from None
-    return [value + 0.0 if type(value) is float else value for value in found]
+    return [
+        value if value or not isinstance(value, float | Decimal) else abs(value) for value in found
+    ]
 
 
 def _misfit(reducer: Reducer, values: Sequence[Any]) -> TypeError | None:

@@ -14,7 +14,7 @@ from itertools import accumulate, pairwise
 from operator import ne
 from typing import Any
 
-from daskmr.job.row_context import RowContext
+from daskmr.job.json_text import Cell
 from daskmr.reducers.base import Partial, Reducer, plain, refuse
 
 __all__ = ["collect", "histogram", "quantiles"]
@@ -48,7 +48,7 @@ class quantiles(Reducer):
         self.args = probabilities
         # Of the decimal text, so that 0.07 of 101 values is exactly the seventh.
         self._places = [Fraction(repr(each)) for each in probabilities]
-        self._names = [f"p{float(100 * place):g}" for place in self._places]
+        self._names = [f"p{Decimal(100 * p.numerator) / p.denominator:f}" for p in self._places]
 
     def __call__(self, key: Any, values: Sequence[Any], context: Any) -> None:
         if type(values) is list and values and _NUMBERS.issuperset(map(type, values)):
@@ -173,8 +173,9 @@ class histogram(Reducer):
                 raise TypeError
             ends = [bisect_left(ordered, edge) for edge in self._edges]
         except (TypeError, ArithmeticError):
-            misfit = next(filter(self._is_misfit, values))
-            raise refuse(self, "values that compare with its edges", misfit) from None
+            misfits = [*filter(self._is_misfit, values)]
+            takes = "values that compare with its edges" if misfits else "values that compare"
+            raise refuse(self, takes, (misfits or values)[0]) from None
         bounds = pairwise([0, *ends, len(values)])
         return Counter(
             {name: high - low for name, (low, high) in zip(self._names, bounds, strict=True)}
@@ -191,12 +192,6 @@ class histogram(Reducer):
         return {name: state[name] for name in self._names}
 
 
-def write_cell(key: Any, value: list[Any], context: Any) -> None:
-    """Write a list as one cell, where it would be a row with a cell for each element."""
-    in_columns = isinstance(getattr(context.write, "__self__", None), RowContext)
-    context.write(key, [value] if in_columns else value)
-
-
 class _Collect(Reducer):
     """Write all values of a key as one list, in the order of the input.
 
@@ -207,10 +202,10 @@ class _Collect(Reducer):
     name = "collect"
 
     def __call__(self, key: Any, values: Sequence[Any], context: Any) -> None:
-        found = [*values]
+        found = Cell(values)
         if Partial in map(type, found):
             [*self._chunks(found)]  # raises, because another reducer made it
-        write_cell(key, found, context)
+        context.write(key, found)
 
     def combine(self, key: Any, values: Sequence[Any], context: Any) -> None:
         """Write nothing, which keeps the values as they are."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from daskmr import clock
+from daskmr.data.input_file import UNNAMED
 from daskmr.data.output import OutputFile
 from daskmr.data.partition import Partition
 from daskmr.data.parts import Part
@@ -122,7 +123,8 @@ def _with_input(placement: Placement, plan: Sequence[Partition]) -> Placement:
     inputs = placement.inputs
     files = tuple(file for partition in plan for file in partition.files)
     listing = replace(inputs.listing, files=files)
-    return replace(placement, inputs=replace(inputs, listing=listing, remote=None, root=""))
+    inputs = replace(inputs, listing=listing, remote=None, root="", sources=UNNAMED)
+    return replace(placement, inputs=inputs)
 
 
 def _paths(parts: Sequence[Part]) -> set[str]:
@@ -197,13 +199,11 @@ def _keep(
     task_id: str,
 ) -> str:
     """Write the pairs of a step as an output, in the format of the job's; return its path."""
-    from daskmr.reducers import collect  # deferred: few jobs need it
-
     assert request.keep_steps is not None
     step = request.job
     path = request.kept_path(number, step)
     columns = None if request.output_format.rows is None else columns_of(step)
-    job = after(Job(map=_write_cell if step.reduce is collect else _write_pair), step)
+    job = after(Job(map=_write_pair), step)
     config = replace(request.config, max_bad_records=0)  # none of the pairs may be left out
     keeping = replace(
         request, job=job, config=config, records=PAIRS, choice=EVERYTHING, step="",
@@ -234,9 +234,3 @@ def _write_pair(key: Any, dims: list[str], value: Any, context: Any) -> None:
     else:
         return
     raise failure
-
-
-def _write_cell(key: Any, dims: list[str], value: Any, context: Any) -> None:
-    from daskmr.reducers.spread import write_cell
-
-    write_cell(key, value, context)

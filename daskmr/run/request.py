@@ -322,17 +322,16 @@ def _check_deletion(delete_data: bool, output: str | None, sources: Sources) -> 
 
 def _refuse_to_overwrite(output: str, job: Job, *sources: Any) -> None:
     """Raise InputError if the output, or one of its side-cars, would replace part of the job."""
-    files = [sent.path for sent in _sent_with(job)]
-    scripts = [*(step.path for step in job.steps), *files, job.params_file]
+    files = [os.path.join(sent.path, e.name) for sent in _sent_with(job) for e in sent.entries]
+    needed = [*(step.path for step in job.steps), *files, job.params_file, *sources]
+    taken = {os.path.realpath(each) for each in needed if isinstance(each, str | os.PathLike)}
     for path in (output, *side_car_paths(output)):
-        real = os.path.realpath(path)
-        for source in (*scripts, *sources):
-            if isinstance(source, str | os.PathLike) and os.path.realpath(source) == real:
-                file = f"file {path!r} beside the output"
-                raise InputError(
-                    f"The {f'output {output!r}' if path == output else file} would replace a file "
-                    "that the job needs. Name another output with --output."
-                )
+        if os.path.realpath(path) in taken:
+            file = f"file {path!r} beside the output"
+            raise InputError(
+                f"The {f'output {output!r}' if path == output else file} would replace a file "
+                "that the job needs. Name another output with --output."
+            )
 
 
 def _sent_with(job: Job) -> list[Sent]:

@@ -91,7 +91,9 @@ def _reason_for(error: Exception) -> str:
 
 def detail_of(error: BaseException) -> str:
     """Describe why a record is bad, given the exception of `map`."""
-    return describe_exception(error).removeprefix("BadRecord: ")
+    text, name = describe_exception(error), type(error).__name__
+    # The default reason of a subclass of BadRecord is its name.
+    return name if text == f"{name}: {name}" else text.removeprefix("BadRecord: ")
 
 
 class RecordMapper:

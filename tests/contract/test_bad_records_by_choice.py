@@ -86,6 +86,9 @@ class Own(BadRecord):
     def __init__(self, field, size):
         self.field = field
 
+class Plain(BadRecord):
+    pass
+
 class Mute:
     def __str__(self):
         raise RuntimeError
@@ -95,10 +98,13 @@ def map(key, dims, value, context):
         raise Own(key, 5)
     if value == "mute":
         raise BadRecord(Mute())
+    if value == "plain":
+        raise Plain
     context.write(key, 1)
 """
     script = SCRIPT.partition("def map")[0] + faulty
-    said = run(place(tmp_path, ["own", "mute", "own", "1"], script), "--inline")
+    said = run(place(tmp_path, ["own", "mute", "own", "plain", "1"], script), "--inline")
+    assert "2 x Plain\n    a.log, line 4: Plain; it begins" in said
     assert "4 x Own\n    a.log, line 1: Own; it begins" in said
     assert "2 x (its text cannot be shown: __str__ raised RuntimeError)" in said
 

@@ -408,6 +408,10 @@ def test_the_output_does_not_replace_them(place: Path) -> None:
     for job in (place / "scripts" / "job.py", one, [one, one]):
         with pytest.raises(InputError, match="would replace a file that the job needs"):
             call(place, job, files=[lookup], output=lookup, inline=True)
+    (place / "scripts" / "geo" / "link").symlink_to(place / "kept")
+    (place / "kept").write_text("of others")
+    with pytest.raises(InputError, match="would replace a file that the job needs"):
+        call(place, output=place / "kept", inline=True)
 
 
 @pytest.mark.parametrize(

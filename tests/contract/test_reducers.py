@@ -13,7 +13,7 @@ from support.dask_cluster import DaskCluster
 
 from daskmr import InputError, Job, JobError, mapreduce
 from daskmr.job.loading import load_job
-from daskmr.reducers import distinct, mean, total
+from daskmr.reducers import collect, distinct, mean, total
 from daskmr.run.check import check_script
 
 FILES = [[f"{'ab'[n % 2]}\t{n * 0.1 + part}" for n in range(80)] for part in range(4)]
@@ -83,6 +83,13 @@ def test_what_each_format_holds(tree: Callable[..., Path], tmp_path: Path) -> No
     assert table.to_pylist()[0] == {"key": "a", "..1": 5, "1..": 155}
 
 
+def test_what_collect_writes_is_one_cell_in_memory(tree: Callable[..., Path]) -> None:
+    result = mapreduce(map=emit, reduce=collect, data_dir=tree(FILES), inline=True)
+    assert [*result.to_pandas()] == [*result.to_arrow().column_names] == ["key", "value"]
+    assert result.to_arrow()["value"][0].as_py() == [float(each) for each in VALUES["a"]]
+    assert str(result.to_dict()["a"]).startswith("[")
+
+
 def emit(key: str, dims: list[str], value: str, context: Any) -> None:
     context.write(key, float(value))
 
@@ -124,7 +131,7 @@ def test_a_value_of_another_type_is_named_with_its_key(
                 path, data_dir=tree([["a\tten", "a\t11"]]), output=tmp_path / "out.txt", inline=True
             )
         assert (
-            "failed for the key 'a': TypeError: total takes numbers, but was given 'ten', a str. "
+            "failed for the key 'a': TypeError: total takes numbers, but was given 'ten', of type str. "
             "Convert it in map, or do not write it."
         ) in str(caught.value)
         assert "reducers" not in caught.value.details

@@ -473,14 +473,17 @@ def test_a_pair_that_no_output_can_hold_is_not_kept(
 
 
 def test_what_collect_writes_is_one_cell_of_what_is_kept(words: str, tmp_path: Path) -> None:
-    once = Job(
-        map=lambda key, dims, value, context: context.write("ab"[len(key) > 4], 1),
-        reduce=reducers.collect,
-    )
-    sizes = Job(map=lambda key, dims, value, context: context.write(key, len(value)))
+    def sort(key: str, dims: Any, value: Any, context: Any) -> None:
+        assert not context.source
+        context.write("ab"[len(key) > 4], 1)
+
+    def called(key: Any, values: Any, context: Any) -> None:
+        reducers.collect(key, values, context)
+
+    steps = [Job(map=same), Job(map=sort, reduce=called), Job(map=sort)]
     options = {"keep_steps": tmp_path, "work_dir": str(tmp_path / "work"), "inline": True}
-    mapreduce([once, sizes], data_dir=words, output=tmp_path / "o.csv", **options, **OPTIONS)
-    lines = (tmp_path / "1-step.csv").read_text().splitlines()
+    mapreduce(steps, data_dir=words, output=tmp_path / "o.csv", **options, **OPTIONS)
+    lines = (tmp_path / "2-sort.csv").read_text().splitlines()
     assert lines[0] == "key,value"
     assert all(line.startswith(('a,"[1,1', 'b,"[1,1')) for line in lines[1:])
 

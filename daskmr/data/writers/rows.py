@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import count, islice
 from typing import Any
 
-from daskmr.job.json_text import RowError
+from daskmr.job.json_text import Cell, RowError
 from daskmr.job.tracebacks import short_repr
 from daskmr.text import counted, did_you_mean
 
@@ -36,6 +36,8 @@ def named(key: Any, value: Any, columns: Columns) -> tuple[tuple[str, ...], Sequ
     if isinstance(value, Mapping):
         return _with_entries(parts, value, columns)
     values = value if isinstance(value, tuple | list) else (value,)
+    if isinstance(value, Cell):
+        values = ([*value],)
     cells = (*parts, *values)
     if columns is None:
         return _numbered(len(parts), len(values)), cells

@@ -71,6 +71,12 @@ def test_nan_is_never_hidden_but_is_last_in_top() -> None:
     assert reduced(maximum, [-math.inf, math.inf]) == [math.inf]
 
 
+def test_a_zero_has_no_sign() -> None:
+    for zero in (Decimal("-0"), -0.0, Decimal("-0.00")):
+        for reducer in (minimum, maximum, top(1)):
+            assert reduced(reducer, [zero])[0].__str__()[0] == "0"
+
+
 def test_top_of_a_score_and_a_name() -> None:
     views = [(3, "b"), (7, "a"), (3, "c"), (1, "d")]
     assert reduced(top(2), views) == [(7, "a"), (3, "c")]
@@ -81,11 +87,14 @@ def test_top_of_a_score_and_a_name() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([1, "two"], "takes values of one kind, such as 1, but was given 'two', a str. Write"),
+        (
+            [1, "two"],
+            "takes values of one kind, such as 1, but was given 'two', of type str. Write",
+        ),
         ([2, None], "takes numbers, text, dates, times or tuples, but was given None."),
         ([None], "takes numbers, text, dates, times or tuples, but was given None."),
-        ([[2], [1]], "but was given [2], a list."),
-        ([{1}, {2}], "but was given {1}, a set."),
+        ([[2], [1]], "but was given [2], of type list."),
+        ([{1}, {2}], "but was given {1}, of type set."),
         ([datetime.date(2026, 1, 1), datetime.datetime(2026, 1, 1)], "takes values of one kind"),
     ],
 )

@@ -67,6 +67,9 @@ def test_quantiles_agree_with_numpy() -> None:
 def test_one_quantile_is_a_number_and_several_are_named() -> None:
     assert reduced(quantiles(0.5), [1, 2]) == [1.5]
     assert reduced(quantiles(0.5, 0.999), [1, 1]) == [{"p50": 1.0, "p99.9": 1.0}]
+    assert [*reduced(quantiles(0.9999999, 1, 0, 1e-7), [1, 1])[0]] == [
+        "p99.99999", "p100", "p0", "p0.00001",
+    ]  # fmt: skip
 
 
 def test_quantiles_of_extremes() -> None:
@@ -95,9 +98,9 @@ def test_quantiles_combine_only_where_values_repeat() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([1, "two"], "takes numbers, but was given 'two', a str."),
+        ([1, "two"], "takes numbers, but was given 'two', of type str."),
         ([1, None], "takes numbers, but was given None."),
-        ([1j], "takes numbers, but was given 1j, a complex."),
+        ([1j], "takes numbers, but was given 1j, of type complex."),
         ([1, Decimal(1)], "takes decimals or other numbers, not both"),
     ],
 )
@@ -142,7 +145,8 @@ def test_edges_may_be_text_or_dates() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [("two", "'two', a str"), (None, "None"), (math.nan, "nan, a float")]
+    ("value", "shown"),
+    [("two", "'two', of type str"), (None, "None"), (math.nan, "nan, of type float")],
 )
 def test_a_histogram_names_other_values(value: Any, shown: str) -> None:
     for values in ([1, value], [value], [1, value, 3]):
@@ -151,6 +155,11 @@ def test_a_histogram_names_other_values(value: Any, shown: str) -> None:
         assert str(caught.value).startswith(
             f"histogram([0, 10]) takes values that compare with its edges, but was given {shown}."
         )
+
+
+def test_a_histogram_of_values_that_do_not_compare() -> None:
+    with pytest.raises(TypeError, match=r"takes values that compare, but was given \(1, 'a'\)"):
+        reduced(histogram([(1,)]), [(1, "a"), (1, 2)])
 
 
 @pytest.mark.parametrize("edges", [[], 10, "abc", [2, 1], [1, 1], [math.nan], [1, math.nan]])

@@ -127,10 +127,10 @@ def test_numbers_of_numpy_are_added_as_those_of_python() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([1, "two"], "takes numbers, but was given 'two', a str. Convert it in map"),
+        ([1, "two"], "takes numbers, but was given 'two', of type str. Convert it in map"),
         ([1.5, None], "takes numbers, but was given None. Convert it in map, or do not write it."),
-        ([[1]], "takes numbers, but was given [1], a list."),
-        ([1j], "takes numbers, but was given 1j, a complex."),
+        ([[1]], "takes numbers, but was given [1], of type list."),
+        ([1j], "takes numbers, but was given 1j, of type complex."),
         ([0.5, Decimal(1)], "takes decimals or floats, not both"),
         ([Fraction(1, 2), Decimal(1)], "takes decimals or fractions, not both"),
         ([Decimal("1e9000"), Decimal("1e-9000")], "has at most 10,000 digits"),
