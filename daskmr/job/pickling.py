@@ -36,10 +36,8 @@ _CLOCKS = frozenset((datetime.datetime, datetime.time))  # atoms if their time z
 _STANDARD = ("builtins", "datetime", "zoneinfo")
 _LIST = b"\x04list\x93"  # the function, in a pickle
 _FROZENSET = b"\x91"  # the opcode
-_OF_FROZENSETS = (
-    KeyError,
-    ValueError,
-)  # as a pickler without a memo counts each as one level of nesting
+# A pickler without a memo raises these, since it counts each frozenset as one level of nesting.
+_OF_FROZENSETS = (KeyError, ValueError)
 _DEEPER = 1000  # additional calls; about 100 would do, as tasks begin at a similar depth
 
 

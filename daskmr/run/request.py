@@ -343,16 +343,17 @@ def _refuse_places(job: Job, **written: Any) -> None:
 
     - `written`: files and directories, by option.
     """
+    folders = [sent.path for sent in _sent_with(job) if sent.files is not None]
     for name, path in written.items():
         if path in (None, "-") or "://" in os.fspath(path):
             continue
         place = os.path.join(os.path.realpath(path), "")
-        for sent in _sent_with(job):
-            if sent.files is not None and place.startswith(f"{os.path.realpath(sent.path)}/"):
+        for folder in folders:
+            if place.startswith(os.path.join(os.path.realpath(folder), "")):
                 raise InputError(
-                    f"--{name.replace('_', '-')} {path!r} is in {sent.path}, a directory that is sent "
-                    "with the job and must not change meanwhile. Name another place, or send only what "
-                    "the script reads of the directory."
+                    f"--{name.replace('_', '-')} {path!r} is in {folder}, a directory that is sent with "
+                    "the job and must not change meanwhile. Name another place, or send only what the "
+                    "script reads of the directory."
                 )
 
 

@@ -1,6 +1,7 @@
 """The content of files that are sent with a job: describe, stream and unpack it, verified by digest.
 
-A directory is sent as the files in it, except those in folders ``__pycache__``. Links are followed, so that the copy does not depend on others.
+A directory is sent as the files in it, except those in folders ``__pycache__``. Links are followed, so
+that the copy does not depend on others.
 """
 
 from __future__ import annotations
