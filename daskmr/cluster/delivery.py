@@ -54,9 +54,8 @@ def delivered(
 
 
 def files_of(job: Job) -> list[Sent]:
-    """Return the files of all steps; several steps may share them."""
-    found = {each.place: each for step in job.steps for each in step.shipped.sent.values()}
-    return [*found.values()]
+    """Return the files of all steps, those of equal content and name once."""
+    return [*{each.place: each for each in job.sent}.values()]
 
 
 def check_files(job: Job, session: Session) -> None:

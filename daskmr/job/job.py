@@ -28,6 +28,7 @@ from daskmr.job.params.declared import Kept, Parameter
 from daskmr.job.params.given import ParameterError
 from daskmr.job.process_errors import no_children
 from daskmr.job.script import InlineFunctions, Script, Source
+from daskmr.job.shipped.contents import Sent
 from daskmr.job.shipped.file import Files
 from daskmr.job.shipped.given import given_files
 from daskmr.job.shipped.places import Delivery
@@ -276,6 +277,11 @@ class Job(_HasSource):
     def scripts(self) -> tuple[Job, ...]:
         """The first step of each script; without scripts, all steps."""
         return tuple(step for step in self.steps if not step._number)
+
+    @property
+    def sent(self) -> list[Sent]:
+        """The files that are sent with the steps, of which several may share some."""
+        return [each for step in self.steps for each in step.shipped.sent.values()]
 
     @property
     def declared(self) -> Declared:

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from daskmr.cluster.deploy import Deployment
     from daskmr.data.input_file import InputFile
     from daskmr.job.job import Job
-    from daskmr.job.shipped.contents import Sent
 
 __all__ = [
     "Request",
@@ -322,7 +321,7 @@ def _check_deletion(delete_data: bool, output: str | None, sources: Sources) -> 
 
 def _refuse_to_overwrite(output: str, job: Job, *sources: Any) -> None:
     """Raise InputError if the output, or one of its side-cars, would replace part of the job."""
-    files = [os.path.join(sent.path, e.name) for sent in _sent_with(job) for e in sent.entries]
+    files = [os.path.join(sent.path, e.name) for sent in job.sent for e in sent.entries]
     needed = [*(step.path for step in job.steps), *files, job.params_file, *sources]
     taken = {os.path.realpath(each) for each in needed if isinstance(each, str | os.PathLike)}
     for path in (output, *side_car_paths(output)):
@@ -334,16 +333,12 @@ def _refuse_to_overwrite(output: str, job: Job, *sources: Any) -> None:
             )
 
 
-def _sent_with(job: Job) -> list[Sent]:
-    return [sent for step in job.steps for sent in step.shipped.sent.values()]
-
-
 def _refuse_places(job: Job, **written: Any) -> None:
     """Raise InputError if the run would write into a directory that it sends.
 
     - `written`: files and directories, by option.
     """
-    folders = [sent.path for sent in _sent_with(job) if sent.files is not None]
+    folders = [sent.path for sent in job.sent if sent.files is not None]
     for name, path in written.items():
         if path in (None, "-") or "://" in os.fspath(path):
             continue
