@@ -1,15 +1,18 @@
 """Split the list of input files into partitions.
 
-Only the sizes and the order of the files matter, not workers, memory or time: the plan determines
-how partial results are combined, so the same input must always give the same plan.
+Only the names, the sizes and the order of the files matter, not workers, memory or time: the plan
+determines how partial results are combined, so the same input must always give the same plan. Where
+the input is cut depends on the files nearby, so that a new day, or a file that has changed, leaves
+the partitions elsewhere, and with them the results that were kept of them, as they were.
 """
 
 from __future__ import annotations
 
 import pickle
-from bisect import bisect_left
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from hashlib import blake2b
 from itertools import accumulate, starmap
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -24,13 +27,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LOOK_AHEAD", "MIN_PARTITIONS", "PARTITION_BYTES", "Partition", "count_buckets", "count_reducers",
-    "estimate_bytes", "plan_partitions", "run_order", "with_ahead",
+    "estimate_bytes", "nominal_partitions", "plan_partitions", "run_order", "with_ahead",
 ]  # fmt: skip
 
 PARTITION_BYTES = 16 << 20  # default size of a partition, as bytes of gzip
 # More than a workstation has cores, to balance the load; few enough for the scheduler.
 MIN_PARTITIONS = 32
 MAX_PARTITIONS = 4096
+# With these, the mean of random cuts is the target, and no partition has twice the mean.
+_MOST = (8, 5)  # the largest partition, as a fraction of the target
+_LEAST = (8, 15)  # the distance of a cut from the ends of what it divides, unless files are larger
 
 _LATE_SHARE = 4  # the last quarter of a plan is mapped in order of size
 LOOK_AHEAD = 16
@@ -41,6 +47,8 @@ _BUCKET_BYTES = 32 << 20  # estimated input bytes for each bucket
 # save, and the last merge task, which holds a reference to each spill of each bucket, exceeds its
 # worker's memory at about 60 GB of data.
 _MAX_BUCKETS = 128
+_MIN_BUCKETS = 8
+_BUCKET_STEP = 4  # each number of buckets is this times the one before
 _MAX_REDUCERS = 64
 _MIN_REDUCERS = 8
 _REDUCERS_PER_WORKER = 4
@@ -96,23 +104,33 @@ def plan_partitions(
 ) -> list[Partition]:
     """Split `files` into contiguous partitions of about the same weight.
 
-    There is one partition for every `partition_bytes` (bytes of gzip, or the equivalent in other
-    formats), but at least 32 and at most 4,096, and never more than files, or parts of files. No
-    partition weighs more than an equal share plus the largest of these.
+    There is about one partition for every `partition_bytes` (bytes of gzip, or the equivalent in other
+    formats), but at least some 32 and at most some 4,096, and never more than files, or parts of
+    files. No partition weighs more than about twice the mean, except for a single large file.
 
-    >>> files = [InputFile(f"{i}.gz", 1000 * i, ()) for i in range(64)]
+    >>> files = [InputFile(f"{i}.gz", 1000 * i, ()) for i in range(640)]
     >>> plan = plan_partitions(files)
-    >>> len(plan), [file.path for file in plan[1].files]
-    (32, ['6.gz', '7.gz', '8.gz', '9.gz'])
+    >>> len(plan), [file.path for file in plan[1].files][:2]
+    (55, ['66.gz', '67.gz'])
     """
     totals = [0, *accumulate(_weight(file) for file in files)]
-    by_weight = -(-totals[-1] // (partition_bytes * _GZIP))
-    ends = _cut(totals, min(len(files), max(MIN_PARTITIONS, min(MAX_PARTITIONS, by_weight))))
-    starts = [0, *ends]
+    bounds = sorted(_cuts(files, totals, _target(totals[-1], partition_bytes)))
+    ends = [*bounds, len(files)] if files else []
+    starts = [0, *bounds]
     return [
         Partition(index, tuple(files[start:end]), (totals[end] - totals[start]) // _GZIP)
-        for index, (start, end) in enumerate(zip(starts, ends, strict=False))
+        for index, (start, end) in enumerate(zip(starts, ends, strict=bool(files)))
     ]
+
+
+def nominal_partitions(files: Sequence[InputFile], partition_bytes: int = PARTITION_BYTES) -> int:
+    """Return about the number of partitions, or more: a power of two, which rarely changes.
+
+    >>> nominal_partitions([InputFile("a.gz", 1 << 30, ())])
+    128
+    """
+    total = sum(map(_weight, files))
+    return _power_above(total // _target(total, partition_bytes))
 
 
 def run_order(plan: Sequence[Partition]) -> list[int]:
@@ -149,28 +167,33 @@ def with_ahead(plan: Sequence[Partition], order: Sequence[int], workers: int) ->
 def count_buckets(files: Sequence[InputFile], requested: int | None) -> int:
     """Return the number of buckets for the input, at least the `requested` number of reducers.
 
-    It does not affect the result.
+    It does not affect the result. It has few values, because results of partitions are kept by bucket.
 
     >>> from types import SimpleNamespace as File
     >>> count_buckets([File(path="a.gz", size=100 << 20)], None)
-    26
+    32
     """
-    by_size = 1 + estimate_bytes(files) // _BUCKET_BYTES
-    return max(requested or 1, min(by_size, _MAX_BUCKETS))
+    needed = max(requested or 1, min(1 + estimate_bytes(files) // _BUCKET_BYTES, _MAX_BUCKETS))
+    buckets = _MIN_BUCKETS
+    while buckets < needed:
+        buckets *= _BUCKET_STEP
+    return buckets
 
 
-def count_reducers(buckets: int, requested: int | None, workers: int | None) -> int:
+def count_reducers(files: Sequence[InputFile], requested: int | None, workers: int | None) -> int:
     """Return a number of reduce tasks that keeps all workers busy to the end.
 
     `workers` is ``None`` on a cluster, because the number of workers may change there.
 
-    >>> count_reducers(26, None, 2), count_reducers(26, None, None), count_reducers(26, 3, 2)
+    >>> from types import SimpleNamespace as File
+    >>> files = [File(path="a.gz", size=100 << 20)]
+    >>> count_reducers(files, None, 2), count_reducers(files, None, None), count_reducers(files, 3, 2)
     (8, 26, 3)
     """
     most = _MAX_REDUCERS
     if workers is not None:
         most = max(_MIN_REDUCERS, min(_REDUCERS_PER_WORKER * workers, _MAX_REDUCERS))
-    return min(requested or most, buckets)
+    return requested or min(most, 1 + estimate_bytes(files) // _BUCKET_BYTES)
 
 
 def _expansion(path: str) -> int:
@@ -183,17 +206,43 @@ def _weight(file: InputFile) -> int:
     return file.bytes * _expansion(file.path) + _OPENING_BYTES * _GZIP
 
 
-def _cut(totals: list[int], count: int) -> list[int]:
-    """Return the end of each of `count` partitions, given the running totals of the weights.
+def _power_above(number: int) -> int:
+    """Return the smallest power of two that is greater than `number`."""
+    return 1 << number.bit_length()
 
-    Each partition takes files until it reaches an equal share of the remaining weight. It exceeds
-    that share by less than one file, and the remaining shares only get smaller.
+
+def _target(total: int, partition_bytes: int) -> int:
+    """Return the mean weight of a partition to aim at, which changes only as `total` doubles."""
+    at_most = partition_bytes * _GZIP
+    for_many = _power_above(total // MIN_PARTITIONS) // 2
+    for_few = _power_above((total - 1) // MAX_PARTITIONS) if total > at_most * MAX_PARTITIONS else 0
+    return max(1, for_few, min(at_most, for_many))
+
+
+def _cuts(files: Sequence[InputFile], totals: list[int], target: int) -> Iterator[int]:
+    """Yield the number of each file that begins a partition, except the first, given running totals.
+
+    What is too heavy is divided before the file whose name has the smallest hash, and so are the two
+    halves. So a cut depends on the names around it, and on weights only where a file is near an end.
     """
-    files, start = len(totals) - 1, 0
-    ends: list[int] = []
-    for left in range(count, 0, -1):
-        share = -(-(totals[files] - totals[start]) // left)
-        reached = bisect_left(totals, totals[start] + share, start + 1)
-        start = min(reached, files - (left - 1))  # leave at least one file for each later partition
-        ends.append(start)
-    return ends
+    most, least = (target * share // of for share, of in (_MOST, _LEAST))
+    if len(files) < 2 or totals[-1] <= most:
+        return
+    hashes = list(map(_hash_of, files))
+    pending = [(0, len(files))]
+    while pending:
+        start, end = pending.pop()
+        if end - start < 2 or totals[end] - totals[start] <= most:
+            continue
+        first = bisect_left(totals, totals[start] + least, start + 1, end)
+        last = bisect_right(totals, totals[end] - least, start + 1, end)
+        if first >= last:
+            first, last = start + 1, end
+        cut = hashes.index(min(hashes[first:last]), first)
+        yield cut
+        pending += (start, cut), (cut, end)
+
+
+def _hash_of(file: InputFile) -> bytes:
+    name = file.path if file.part is None else f"{file.path}\0{file.part[0]}"
+    return blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()

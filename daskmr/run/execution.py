@@ -15,7 +15,7 @@ from daskmr.cluster.connect import existing_scheduler, security_of
 from daskmr.cluster.session import Session, WorkerDied
 from daskmr.cluster.versions import Pinned
 from daskmr.data.inputs import Inputs
-from daskmr.data.partition import Partition, run_order, with_ahead
+from daskmr.data.partition import Partition, nominal_partitions, run_order, with_ahead
 from daskmr.data.parts import Part
 from daskmr.diagnostics.run_state import RunOutline
 from daskmr.errors import JobError
@@ -175,8 +175,12 @@ class Execution:
     # --- the graph ------------------------------------------------------------------------------
 
     def _mapper(self, inputs: Inputs) -> Pinned:
-        config, placement, partitions = self.config, self.placement, len(self.plan)
-        buckets, _ = self.request.count_buckets(inputs.listing.files)
+        config, placement, files = self.config, self.placement, inputs.listing.files
+        buckets, _ = self.request.count_buckets(files)
+        # Not the number itself, which would change what is kept of all others.
+        partitions = nominal_partitions(files, config.partition_bytes)
+        if any(partition.pairs is not None for partition in self.plan):
+            partitions = len(self.plan)
         task = MapTask(
             job=self.request.job,
             root=inputs.root,

@@ -148,8 +148,7 @@ class Request:
         workers = self.config.num_mappers or CPU_COUNT if self.is_local else None
         if self.job.finish_reduce is not None:
             workers = None
-        buckets = count_buckets(files, requested)
-        return buckets, count_reducers(buckets, requested, workers)
+        return count_buckets(files, requested), count_reducers(files, requested, workers)
 
 
 def check_request(

@@ -148,7 +148,9 @@ def test_the_parts_are_the_single_file(run, tmp_path, job, suffix):
 
 
 @pytest.mark.usefixtures("small")
-def test_parts_are_of_similar_size(run, tmp_path):
+def test_parts_are_of_similar_size(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "_INDEXED_BYTES", 10)
+    monkeypatch.setattr(reducing, "_BLOCK_BYTES", 10)
     run(JOBS["sums"], "out/")
     sizes = [path.stat().st_size for path in files_of(tmp_path / "out")]
     assert max(sizes[:-1]) < 3 * min(sizes[:-1])

@@ -236,7 +236,7 @@ def test_lines_of_json_text_must_be_json(run):
         context.writeline(json.dumps({"id": key}))
 
     assert rows_of(run(job_of(write), "out.jsonl"))[2] == {"id": "k02"}
-    with pytest.raises(JobError, match="'k00', which is not JSON"):
+    with pytest.raises(JobError, match=r"'k\d\d', which is not JSON"):
         run(job_of(lambda key, number, context: context.writeline(key)), "out.jsonl")
 
 

@@ -1129,7 +1129,11 @@ def test_a_context_takes_attributes_of_any_name_for_each_partition(run, reduce):
         """
     result = list(run(script, [["a\t", "b\t"], ["b\t"]], partition_bytes=1))
     mapped = [("a", 1), ("b", 2), ("b", 1)]
-    assert result == ([("a", ([1], 101)), ("b", ([2, 1], 102))] if reduce else mapped)
+    if reduce:  # in which order the keys are reduced depends on their buckets
+        assert [(key, values) for key, (values, _) in result] == [("a", [1]), ("b", [2, 1])]
+        assert sorted(size for _, (_, size) in result) == [101, 102]
+    else:
+        assert result == mapped
 
 
 def test_reduce_may_reuse_what_it_wrote(run):

@@ -1,12 +1,14 @@
-"""The plan: every file once, in order, in the right number of partitions of like weight."""
+"""The plan: every file once, in order, in partitions of like weight that change only where files do."""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
+import itertools
+import math
 import pickle
+import random
 import time
-from functools import cache
-from itertools import accumulate
 
 import pytest
 from hypothesis import given
@@ -16,7 +18,9 @@ from daskmr.data.listing import InputFile
 from daskmr.data.partition import (
     LOOK_AHEAD,
     Partition,
+    count_buckets,
     estimate_bytes,
+    nominal_partitions,
     plan_partitions,
     run_order,
     with_ahead,
@@ -53,54 +57,89 @@ def test_each_file_once_and_in_order(files, partition_bytes):
 
 
 @given(file_lists(), st.integers(1, 64 * MIB))
-def test_number_of_partitions(files, partition_bytes):
-    total = sum(map(weight, files))
-    wanted = -(-total // (8 * partition_bytes))
-    plan = plan_partitions(files, partition_bytes)
-    assert len(plan) == min(len(files), max(32, min(4096, wanted)))
-
-
-@given(file_lists(), st.integers(1, 64 * MIB))
-def test_no_partition_exceeds_an_equal_share_by_more_than_a_file(files, partition_bytes):
+def test_no_partition_is_too_heavy_but_for_a_single_file(files, partition_bytes):
     plan = plan_partitions(files, partition_bytes)
     weights = [sum(map(weight, partition.files)) for partition in plan]
     assert [partition.bytes for partition in plan] == [w // 8 for w in weights]
-    if plan:
-        assert max(weights) <= sum(weights) / len(plan) + max(map(weight, files)) + 1
+    share = max(sum(weights) / 32, 1) if sum(weights) < 8 * 4096 * partition_bytes else math.inf
+    target = min(8 * partition_bytes, share)
+    if share == math.inf:
+        target = max(2 * sum(weights) / 4096, 8 * partition_bytes)
+    for partition, heavy in zip(plan, weights, strict=True):
+        assert heavy <= 1.6 * target or len(partition.files) == 1
 
 
-def best_possible(weights, count):
-    """The least that the heaviest of `count` contiguous partitions can weigh, by trying all."""
-    totals = [0, *accumulate(weights)]
-
-    @cache
-    def least(end, count):
-        if count == 1:
-            return totals[end]
-        cuts = range(count - 1, end)
-        return min(max(least(cut, count - 1), totals[end] - totals[cut]) for cut in cuts)
-
-    return least(len(weights), count)
+@pytest.mark.parametrize("count", [40, 100, 400, 3000, 20_000])
+@pytest.mark.parametrize("seed", range(5))
+def test_balance(count, seed):
+    draw = random.Random(seed)
+    files = gz_files([int(draw.expovariate(1 / (MIB // 4))) for _ in range(count)])
+    weights = [sum(map(weight, p.files)) for p in plan_partitions(files)]
+    mean = sum(weights) / len(weights)
+    assert max(weights) <= max(2 * mean, *map(weight, files))
+    assert 25 <= len(weights) <= max(75, 1.2 * sum(weights) / (16 * 8 * MIB))
 
 
-@given(st.lists(sizes, min_size=33, max_size=45))
-def test_near_to_the_best_possible(sizes):
-    files = gz_files(sizes)
-    plan = plan_partitions(files, 10**15)
-    assert len(plan) == 32
-    weights = [weight(file) for file in files]
-    heaviest = max(sum(map(weight, partition.files)) for partition in plan)
-    assert heaviest <= 2 * best_possible(weights, 32)
+@pytest.mark.parametrize("count", [250, 1500, 10_000])
+@pytest.mark.parametrize("places", [1, 2, 5])
+def test_a_change_of_some_files_changes_the_partitions_beside_them_only(count, places):
+    draw = random.Random(count + places)
+    sizes = {f"{n:06}.gz": int(draw.expovariate(1 / MIB)) for n in range(0, 4 * count, 4)}
+
+    def planned(sizes):
+        files = [InputFile(name, size, ()) for name, size in sorted(sizes.items())]
+        return {p.files for p in plan_partitions(files, MIB * count // 50)}
+
+    before, changed = planned(sizes), []
+    for _ in range(100):
+        after = dict(sizes)
+        for _ in range(places):
+            name = draw.choice([*sizes])
+            match draw.randrange(3):
+                case 0:
+                    after.pop(name, None)
+                case 1:
+                    after[name] = int(draw.expovariate(1 / MIB))
+                case 2:
+                    after[f"{int(name[:6]) + 1:06}.gz"] = int(draw.expovariate(1 / MIB))
+        changed.append(len(planned(after) - before))
+    # Rarely, a cut moves as well, which changes the partition on its other side. With more files in
+    # each partition it is rarer.
+    assert sum(changed) <= 1.4 * places * len(changed)
+    assert sorted(changed)[80 if count < 1000 else 95] <= places + 2
+    assert max(changed) <= 2 * places + 3
+
+
+def test_days_that_follow_change_only_the_last_partition():
+    """The days before the last keep theirs, until the input has doubled."""
+    names = [
+        f"{month:02}{day:02}/{n:03}.gz"
+        for month in (1, 2)
+        for day in range(1, 29)
+        for n in range(50)
+    ]
+    files = [InputFile(name, MIB, ()) for name in sorted(names)]
+    plans = [{p.files for p in plan_partitions(files[:end])} for end in range(1400, 2801, 50)]
+    for yesterday, today in itertools.pairwise(plans):
+        assert len(today - yesterday) <= 7  # of 50 MiB in partitions of 16 MiB
 
 
 @given(file_lists(60), st.integers(1, 64 * MIB))
-def test_depends_on_sizes_and_forms_only(files, partition_bytes):
-    renamed = [InputFile("z" + file.path, file.size, ()) for file in files]
+def test_depends_on_names_and_sizes_only(files, partition_bytes):
+    touched = [dataclasses.replace(file, dims=("x",), mtime_ns=7, inode=8) for file in files]
     plan = plan_partitions(files, partition_bytes)
     assert plan == plan_partitions(list(files), partition_bytes)
-    other = plan_partitions(renamed, partition_bytes)
-    assert [len(p.files) for p in other] == [len(p.files) for p in plan]
-    assert [p.bytes for p in other] == [p.bytes for p in plan]
+    assert [(len(p.files), p.bytes) for p in plan_partitions(touched, partition_bytes)] == [
+        (len(p.files), p.bytes) for p in plan
+    ]
+
+
+def test_buckets_and_nominal_partitions_change_rarely():
+    files = gz_files([10 * MIB] * 400)
+    starts = [files[:count] for count in range(1, 401)]
+    assert [*dict.fromkeys(count_buckets(each, None) for each in starts)] == [8, 32, 128]
+    assert [*dict.fromkeys(map(nominal_partitions, starts))] == [64, 128, 256]
+    assert count_buckets(files[:1], 9) == 32
 
 
 def test_a_partition_travels_whole():
@@ -124,33 +163,19 @@ def test_no_files():
     assert estimate_bytes([]) == 0
 
 
-def test_few_files_get_a_partition_each():
-    files = gz_files([5, 0, 10**9])
+def test_few_large_files_get_a_partition_each():
+    files = gz_files([10**8, 10**7, 10**9])
     assert plan_partitions(files) == [
-        Partition(0, (files[0],), 5 + OPENING),
-        Partition(1, (files[1],), OPENING),
+        Partition(0, (files[0],), 10**8 + OPENING),
+        Partition(1, (files[1],), 10**7 + OPENING),
         Partition(2, (files[2],), 10**9 + OPENING),
     ]
 
 
-def test_equal_files_are_dealt_out_evenly():
-    plan = plan_partitions(gz_files([MIB] * 1000))
-    assert len(plan) == 64
-    assert {len(partition.files) for partition in plan} <= {15, 16}
-
-
-def test_a_huge_file_stands_alone_and_the_rest_stays_even():
-    plan = plan_partitions(gz_files([*[MIB] * 100, 10**11, *[MIB] * 100]), 10**15)
-    counts = [len(partition.files) for partition in plan]
-    assert counts[0] == 101  # what lies before it is little beside an equal share
-    assert set(counts[1:]) <= {3, 4}
-
-
-def test_tiny_files_spread_by_count():
-    plan = plan_partitions(gz_files([10] * 100_000))
-    counts = [len(partition.files) for partition in plan]
-    assert len(plan) == 98
-    assert max(counts) - min(counts) <= 1
+def test_a_huge_file_stands_alone():
+    plan = plan_partitions(gz_files([*[MIB] * 100, 10**10, *[MIB] * 100]), 16 * MIB)
+    assert [p for p in plan if p.bytes > 26 * MIB] == [p for p in plan if p.bytes > 10**10]
+    assert 12 < len(plan) < 20
 
 
 @pytest.mark.parametrize(("extension", "expansion"), EXTENSIONS.items())
@@ -165,7 +190,7 @@ def test_a_name_without_extension_is_plain():
 
 
 def test_upper_limit():
-    assert len(plan_partitions(gz_files([MIB] * 5000), 1)) == 4096
+    assert 2000 < len(plan_partitions(gz_files([MIB] * 5000), 1)) < 4300
 
 
 def test_many_files_take_little_time():

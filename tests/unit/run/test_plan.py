@@ -163,7 +163,7 @@ def test_a_plan_of_local_files(tree: Callable[..., Path], in_tmp: Path) -> None:
     assert plan.files == plan.local == Amount(40, sum(sizes))
     assert plan.cached == plan.to_fetch == Amount()
     assert plan.skipped == 1
-    assert plan.partitions.count == 32
+    assert plan.partitions.count == 40
     assert plan.partitions.largest_file_bytes == max(sizes)
     assert (plan.workers, plan.requests, plan.bucket) == (3, None, None)
     assert plan.estimate is not None
