@@ -647,7 +647,7 @@ def test_several_scripts_are_steps(scripts: Path, where: list[str]) -> None:
     (scripts / "second.py").write_text(f"{SECOND}\n# changed\n")
     _, shown = command("run", "--from", "out.csv.meta.json", "-o", "again.csv", cwd=scripts)
     assert (scripts / "again.csv").read_text() == answer
-    assert f"note: the script {scripts / 'second.py'} has changed since the repeated run" in shown
+    assert f"note: the script {scripts / 'second.py'} has changed since the earlier run" in shown
 
 
 def test_check_tries_each_step(scripts: Path) -> None:
