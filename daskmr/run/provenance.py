@@ -6,6 +6,7 @@ settings have none, and credentials in URLs are masked.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.metadata
 import json
@@ -45,9 +46,11 @@ if TYPE_CHECKING:
 __all__ = [
     "describe_outcome",
     "describe_run",
+    "provenance_of",
     "read_meta",
     "recorded_files",
     "recorded_params",
+    "recorded_path",
     "repeat",
     "script_in",
 ]
@@ -84,14 +87,26 @@ def describe_run(
     is_written = request.config.meta and target is not None and target.has_companions
     if not is_written and earlier is None:
         return {}, notes
+    provenance = provenance_of(request, inputs)
+    return provenance, notes if earlier is None else notes + differences(earlier, provenance)
+
+
+def provenance_of(request: Request, inputs: Inputs, salt: str | None = None) -> dict[str, Any]:
+    """Describe the script, settings and input of a run.
+
+    - `salt`: that of the digest of variables in the description to compare with.
+    """
     files, schema, sources = inputs.listing.files, inputs.listing.schema, request.sources
     given, bucket = request.schema.given, request.config.bucket
-    provenance = {
+    return {
         "script": _describe_script(request.job),
         **_describe_params(request.job),
         "files": _describe_sent(request.job),
         "py_files": list(request.job.py_files),
         "pass_env": list(request.pass_env),
+        "env": _digest_env(request.pass_env, salt),
+        "uses_date": given.refers_to_date,
+        "imports": _imported(request.job),
         **_describe_steps(request.job),
         "filter": {"path": _absolute(request.filter_path), **schema.as_filter()},
         "layout": list(schema.layout.field_names),
@@ -113,7 +128,6 @@ def describe_run(
         },
         "sample": request.choice.as_dict(),
     }
-    return provenance, notes if earlier is None else notes + differences(earlier, provenance)
 
 
 def _describe_script(job: Job) -> dict[str, Any]:
@@ -165,7 +179,7 @@ def _describe_unfilled(request: Request) -> dict[str, Any]:
     described: dict[str, Any] = {}
     given = request.unfilled
     if "output" in given:
-        described["output"] = _recorded_path(os.fspath(given["output"]))
+        described["output"] = recorded_path(os.fspath(given["output"]))
     if "data_dir" in given:
         sources = parse_sources(given["data_dir"])
         described["data_dir"] = sources.recorded()
@@ -219,6 +233,46 @@ def _versions() -> dict[str, str]:
     }
 
 
+def _imported(job: Job) -> dict[str, str | None]:
+    """Return the versions of the distributions that a job imports, as far as they are known."""
+    own = {name.partition("/")[0].removesuffix(".py") for name in job.files}
+    names: set[str] = set()
+    for step in job.scripts:
+        for name, text in step.files.items():
+            if name.endswith(".py"):
+                names |= _imports_in(text)
+    found: dict[str, str | None] = {}
+    for name in sorted(names - own - sys.stdlib_module_names - {"", "daskmr"}):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except (importlib.metadata.PackageNotFoundError, ValueError):
+            version = getattr(sys.modules.get(name), "__version__", None)
+            found[name] = None if version is None else str(version)
+    return found
+
+
+def _imports_in(text: str) -> set[str]:
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError):
+        return set()
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [
+        node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level
+    ]
+    return {name.partition(".")[0] for name in names}
+
+
+def _digest_env(names: Sequence[str], salt: str | None) -> dict[str, str] | None:
+    """Return a salted digest of the values of variables, from which it would take long to guess them."""
+    if not names:
+        return None
+    salt = salt or os.urandom(16).hex()
+    text = json.dumps([[name, os.environ.get(name)] for name in names])
+    digest = hashlib.scrypt(text.encode(), salt=bytes.fromhex(salt), n=1 << 14, r=8, p=1)
+    return {"salt": salt, "scrypt": digest.hex()}
+
+
 def _version_of(name: str) -> str:
     module = sys.modules.get(name)  # looking up its metadata takes longer
     return module.__version__ if module else importlib.metadata.version(name)
@@ -226,11 +280,13 @@ def _version_of(name: str) -> str:
 
 def _describe_files(files: tuple[InputFile, ...], root: str) -> dict[str, Any]:
     """Describe the files by one digest and, unless there are many, list each with its identity."""
-    digest = hashlib.sha256()
+    digest, state = hashlib.sha256(), hashlib.sha256()
     for file in files:
+        times = f"{file.path}\t{file.size}\t{file.etag}\t{file.mtime}\t{file.mtime_ns}\n"
+        state.update(times.encode("utf-8", "surrogatepass"))
         identity = f"{file.path}\t{file.size}\t{file.etag or ''}\n"
         digest.update(identity.encode("utf-8", "surrogatepass"))
-    described: dict[str, Any] = {"sha256": digest.hexdigest()}
+    described: dict[str, Any] = {"sha256": digest.hexdigest(), "state": state.hexdigest()}
     if len(files) <= _FILES:
         described["list"] = [_describe_file(file, root) for file in files]
     return described
@@ -306,7 +362,7 @@ def _describe_output(
     outcome: Outcome, target: Output, named: Iterable[NamedOutput], output_format: str
 ) -> dict[str, Any]:
     described: dict[str, Any] = {
-        "path": _recorded_path(target.name),
+        "path": recorded_path(target.name),
         "format": output_format,
         "lines": outcome.lines,
         "bytes": target.bytes,
@@ -322,7 +378,7 @@ def _describe_output(
 def _describe_named(named: NamedOutput) -> dict[str, Any]:
     """Describe an output of ``context.write_to`` as the main one is."""
     return {
-        "path": _recorded_path(named.output or ""),
+        "path": recorded_path(named.output or ""),
         "lines": named.lines,
         "bytes": named.bytes,
         "sha256": named.sha256,
@@ -330,7 +386,7 @@ def _describe_named(named: NamedOutput) -> dict[str, Any]:
     }
 
 
-def _recorded_path(output: str) -> str:
+def recorded_path(output: str) -> str:
     """Return an absolute path, which ends in "/" if it is that of a directory."""
     if "://" in output:
         return output

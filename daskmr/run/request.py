@@ -49,7 +49,7 @@ __all__ = [
     "settle_date",
 ]
 
-_NOT_SETTINGS = ("keep_steps", "files", "py_files")  # among the options
+_NOT_SETTINGS = ("keep_steps", "if_changed", "files", "py_files")  # among the options
 _MOST_REDUCERS = 1000  # limit of --num-reducers
 _NO_CREDENTIALS = (
     "Credentials given as options cannot be sent to the workers of a cluster without exposing them "
@@ -84,6 +84,7 @@ class Request:
     # Options as they were given, if the date was filled in: ``data_dir``, ``output``, ``params``.
     unfilled: Mapping[str, Any] = field(default_factory=dict)
     keep_steps: str | None = None  # the folder for outputs of the steps before the last
+    if_changed: bool = False  # whether to do nothing if the output is up to date
     step: str = ""  # as in `OutputKind`
 
     @property
@@ -186,7 +187,7 @@ def check_request(
     keys and a watcher were given.
     """
     day, sources, params, output, unfilled = settle_date(date, data_dir, params, output)
-    (keep_steps, *sent), options = _without_settings(options)
+    (keep_steps, if_changed, *sent), options = _without_settings(options)
     config = sources.settled(choose(load_config(**options), options, client, inline))
     if client is not None and not hasattr(client, "scheduler_info"):
         raise InputError(f"client must be a distributed.Client, not {client!r}.")
@@ -224,6 +225,7 @@ def check_request(
         pass_env=check_names(pass_env),
         unfilled=unfilled,
         keep_steps=_check_steps(job, keep_steps),
+        if_changed=_compares(if_changed, output, config, sources, delete_data, keep_steps),
     )
 
 
@@ -261,6 +263,32 @@ def _check_steps(job: Job, keep_steps: Any) -> str | None:
             "directory; it is created if it is missing."
         )
     return folder
+
+
+def _compares(
+    if_changed: Any,
+    output: str | None,
+    config: Config,
+    sources: Sources,
+    delete_data: bool,
+    keep_steps: Any,
+) -> bool:
+    """Return whether to compare with an earlier run; raise InputError if that is impossible."""
+    if not if_changed:
+        return False
+    is_kept = output is not None and "://" not in output and output != os.devnull
+    problems = {
+        "the output must be a file or a directory of this machine, as with -o result.txt": not is_kept
+        or bool(explain_alone(output)),
+        "it compares with OUTPUT.meta.json; omit --no-meta": not config.meta,
+        "standard input can be read only once; give the data as -d FILE": sources.reads_stdin,
+        "after --delete-data (-X) there is no input to compare with; omit one of them": delete_data,
+        "it does not compare the files of --keep-steps; omit one of them": keep_steps is not None,
+    }
+    for problem, is_there in problems.items():
+        if is_there:
+            raise InputError(f"--if-changed cannot be used here: {problem}.")
+    return True
 
 
 def _path_of(input_filter: Any) -> str | None:
