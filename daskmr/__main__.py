@@ -21,8 +21,10 @@ def _leave(signum: int, frame: object) -> None:
     os._exit(128 + signum)
 
 
-# With these options the job runs elsewhere or inline, or does not run at all.
-_NO_WORKERS_HERE = ("-h", "--help", "--inline", "--scheduler", "--cluster")
+# With these options the job runs elsewhere or inline, or perhaps not at all.
+_NO_WORKERS_HERE = (
+    "-h", "--help", "--inline", "--scheduler", "--cluster", "--if-changed", "--for-each-day",
+)  # fmt: skip
 
 
 def _will_start_workers(arguments: list[str]) -> bool:

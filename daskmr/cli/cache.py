@@ -94,7 +94,7 @@ def ls(
 ) -> None:
     """List the cached files by source and dimension, with size and age."""
     from daskmr.data.cache.upkeep import group_by, select
-    from daskmr.data.dimensions.where import parse_date
+    from daskmr.data.dimensions.dates import parse_date
     from daskmr.data.layout import load_schema
 
     work_dir, layout = _configured(work_dir, one_layout(layout, schema))
@@ -193,7 +193,7 @@ def prune(
     from dask.utils import parse_bytes, parse_timedelta
 
     from daskmr.data.cache.upkeep import prune as remove
-    from daskmr.data.dimensions.where import parse_date
+    from daskmr.data.dimensions.dates import parse_date
     from daskmr.data.layout import load_schema
 
     if input_filter is None and not where and older_than is None and down_to is None:

@@ -122,7 +122,9 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
             multiple=True, rerun=True,
         ),
         add_option(
-            "--date", "DATE", "Date that `today` and `-7d` in `--where` refer to.",
+            "--date", "DATE",
+            "Date that `today` and `-7d` in filters refer to, and that `{date}`, `{date-1d}` and "
+            "`{date:%Y%m%d}` stand for in paths, parameters and filters.",
             show_default="today, UTC", rerun=True,
         ),
         *_of_settings("Input"),
@@ -184,6 +186,17 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
             "Output file; compressed if its name ends in `.gz`, `.bz2`, `.xz` or `.zst`. If it ends in "
             "`/`, a directory of parts that the workers write.",
             default="-", show_default="standard output",
+        ),
+        add_option(
+            "--if-changed", None,
+            "Do nothing if the output is there, and neither the job nor its input has changed since.",
+            run_only=True,
+        ),
+        add_option(
+            "--for-each-day", "LO..HI",
+            "Run once for each day, as with `--date DAY --if-changed`; such as "
+            "`2024-01-01..2024-01-31` or `-7d..yesterday`. The output has to contain `{date}`.",
+            run_only=True,
         ),
         add_option(
             "--keep-steps", "DIR",

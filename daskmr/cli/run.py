@@ -55,24 +55,45 @@ def run(
         script, options = repeated(context, script, options)
         # As early as possible, so that the forkserver imports while this process does.
         prewarm(processes=_starts_workers(options))
-        _run(script, stdout, as_json=as_json, **options)
+        run_one = partial(_run, script, stdout, as_json=as_json)
+        days, code = options.pop("for_each_day"), 0
+        if days is None:
+            run_one(ended=_summarise, **options)
+        else:
+            from daskmr.cli.each_day import run_each_day
+
+            code = run_each_day(run_one, days, options, verbose=verbose, as_json=as_json)
         kill_children()  # the forkserver, and processes that a script has started
-        leave(0)  # inside the block, because the result is complete and signals no longer matter
+        leave(code)  # inside the block, because the result is complete and signals no longer matter
 
 
 def _starts_workers(options: dict[str, Any]) -> bool:
     """Guess whether workers will be started on this machine, without importing Dask."""
     variables = ("DASK_SCHEDULER_ADDRESS", "DASK_DASKMR__SCHEDULER", "DASK_DASKMR__CLUSTER")
     elsewhere = options["inline"] or options["scheduler"] or options["cluster"]
+    elsewhere = elsewhere or options["if_changed"] or options["for_each_day"]  # may start none
     return not (elsewhere or any(os.environ.get(name) for name in variables))
 
 
 def _run(
-    script: Script, stdout: IO[bytes], *, output: str, quiet: bool, as_json: bool, **options: Any
+    script: Script,
+    stdout: IO[bytes],
+    *,
+    output: str,
+    quiet: bool,
+    as_json: bool,
+    ended: Callable[[View, Result, str | None], object],
+    **options: Any,
 ) -> None:
+    """Run a job, and call `ended` with the view that shows it, its result and the path of its profile."""
     import gc
 
+    from daskmr.data.dimensions.dates import fill, parse_date
     from daskmr.diagnostics.log import choose, notes_to
+
+    day, given = parse_date(options["date"]), output
+    output, path = fill(given, day, "--output"), fill(options.pop("report"), day, "--report")
+    options["date"] = day
 
     # Before the rest is imported, since it shows that the run is starting.
     streamed, inline = stdout if output == "-" else None, options["inline"]
@@ -92,7 +113,7 @@ def _run(
     gc.set_threshold(_GC_THRESHOLD)  # starting a cluster imports more modules
     gc.enable()
 
-    path, secrets = options.pop("report"), (options["aws_key"], options["aws_secret_key"])
+    secrets = options["aws_key"], options["aws_secret_key"]
     read = (options["input_filter"], options["schema"], options["layout"])
     scripts = script if isinstance(script, list) else [script]
     inputs = (*scripts, *(source for source in read if isinstance(source, str)))
@@ -102,10 +123,15 @@ def _run(
         _ending(show),
         _reporting(path, inputs, output, quiet, secrets) as report,
     ):
-        result = mapreduce(script, output=output, stdout=stdout, watcher=show, **options)
+        result = mapreduce(script, output=given, stdout=stdout, watcher=show, **options)
         stdout.flush()
-        report(result)
-    profile = _write_profile(result, output) if options["profile"] else None
+        if not result.up_to_date:
+            report(result)
+    is_profiled = options["profile"] and not result.up_to_date
+    ended(show, result, _write_profile(result, output) if is_profiled else None)
+
+
+def _summarise(show: View, result: Result, profile: str | None) -> None:
     show.summary(result, profile)
 
 

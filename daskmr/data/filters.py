@@ -33,6 +33,7 @@ _ADVICE = (
     'write "*" for anything, a text, a list of texts, {"min": ..., "max": ...} or {"regex": ...}'
 )
 _VALUES_NAMED = 20
+_DAYS = re.compile(r"[+-][0-9]{1,6}d")
 _MAX_DIGITS = 400  # a bound with more digits is a mistake, and would be written out in full
 
 
@@ -100,12 +101,20 @@ def parse_dimension(dimension: Any, where: str, *, is_typed: bool = False) -> Di
         fail(where, f'"allowed_values" is missing; {_ADVICE}')
     test = _parse_test(dimension["allowed_values"], where)
     if isinstance(test, Between) and not is_typed:
-        _refuse_reversed(test, where)
+        _refuse_text(test, name, where)
     return Dimension(name, test)
 
 
-def _refuse_reversed(test: Between, where: str) -> None:
-    """Raise InputError if the lower bound is above the upper one."""
+def _refuse_text(test: Between, name: str, where: str) -> None:
+    """Raise InputError for bounds that are not meant as text, or of which the lower is above the upper."""
+    for bound in (test.low, test.high):
+        if bound is not None and _DAYS.fullmatch(bound):
+            fail(
+                where,
+                f"{bound!r} is a relative date, but the dimension has no type, so that its values are "
+                f"compared as text; give the type in the layout, as {{{name}:date}}, or the bounds as "
+                f"--where {name}=-7d..-1d",
+            )
     if test.low is not None and test.high is not None and test.low > test.high:
         fail(
             where,

@@ -11,6 +11,7 @@ from functools import cached_property
 from importlib import resources
 from typing import Any
 
+from daskmr.data.dimensions.dates import fill, has_form, may_be_relative, parse_date
 from daskmr.data.dimensions.template import (
     Field,
     Level,
@@ -20,7 +21,7 @@ from daskmr.data.dimensions.template import (
     parse_template,
 )
 from daskmr.data.dimensions.value_tests import ANYTHING, AllOf, ValueTest, typed
-from daskmr.data.dimensions.where import parse_date, parse_where
+from daskmr.data.dimensions.where import parse_where, where_texts
 from daskmr.data.filters import Dimension, parse_dimension
 from daskmr.data.readers.suffixes import EXTENSIONS
 from daskmr.data.strict_json import fail, field_name, path_name, read_dimensions, refuse_unknown
@@ -155,9 +156,10 @@ class _Given:
 
     def of(self, layout: Layout) -> Schema:
         """Apply the filters to the dimensions of a layout."""
-        own = _in_layout(self.dimensions, layout, self.source)
+        own = self._in_layout(layout)
         narrowed = list(own)
-        found = parse_where(self.where, layout.fields, self.today, layout.template)
+        where = fill(self.where, self.today, "--where")
+        found = parse_where(where, layout.fields, self.today, layout.template)
         for position, tests in found.items():
             dimension = own[position]
             if dimension.test != ANYTHING:
@@ -165,6 +167,40 @@ class _Given:
             test = tests[0] if len(tests) == 1 else AllOf(tests)
             narrowed[position] = Dimension(dimension.field_name, test)
         return Schema(layout, tuple(narrowed), own, self)
+
+    @property
+    def unfilled(self) -> dict[str, Any] | None:
+        """The filter as it was given, if it has a date to fill in; otherwise ``None``."""
+        dimensions = list(self.dimensions)
+        return {"version": 1, "dimensions": dimensions} if has_form(dimensions) else None
+
+    @property
+    def refers_to_date(self) -> bool:
+        """Whether the filters may have dates that are relative to `today`."""
+        texts = json.dumps([self.dimensions, self.where], default=str)
+        return has_form(texts) or may_be_relative(texts)
+
+    def _in_layout(self, layout: Layout) -> tuple[Dimension, ...]:
+        """Read the dimensions of the filter, in the order of the layout."""
+        where = self.source
+        dimensions = fill(self.dimensions, self.today, where)
+        names, labels = layout.field_names, [_label(dimension) for dimension in dimensions]
+        by_name = _names_count(labels, names, where)
+        if not by_name and len(dimensions) > len(names):
+            label = labels[len(names)]
+            fail(
+                f"{where}, dimension {len(names) + 1}{f' ({label})' if label is not None else ''}",
+                f"the filter has {len(dimensions)} dimensions, the layout only {len(names)} "
+                f"({', '.join(names)}); remove the extra dimensions, or give the layout with --layout",
+            )
+        found = [Dimension(name) for name in names]
+        for number, (dimension, label) in enumerate(zip(dimensions, labels, strict=True)):
+            position = names.index(label) if by_name and label is not None else number
+            place, of = f"{where}, dimension {number + 1}", layout.fields[position]
+            read = parse_dimension(dimension, place, is_typed=bool(of.type))
+            place += f" ({read.field_name})"
+            found[position] = Dimension(read.field_name, _typed(read.test, of, place, self.today))
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +346,7 @@ def recorded_layout(spec: str | None, names: Sequence[str]) -> Layout:
 def load_schema(
     filter_source: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     layout: str | os.PathLike[str] | None = None,
-    where: tuple[str, ...] = (),
+    where: Any = (),
     today: datetime.date | None = None,
 ) -> Schema:
     """Load a layout and the filters of its dimensions.
@@ -318,7 +354,7 @@ def load_schema(
     - `filter_source`: a JSON file, its content, or ``None`` to allow everything. If all its names
       are those of the layout, names count; if none is, the order.
     - `layout`: see `load_layout`.
-    - `where`: texts ``NAME=SPEC``, which narrow the filter.
+    - `where`: texts ``NAME=SPEC``, or a mapping of names to specs, which narrow the filter.
     - `today`: the date that relative dates refer to; by default today, in UTC.
     Raises `InputError` that names the file, the dimension and the mistake.
 
@@ -336,35 +372,13 @@ def load_schema(
             source = f"Filter {path_name(filter_source)}"
         dimensions = tuple(read_dimensions(filter_source, source, _FILTER_EXAMPLE))
     file = layout if isinstance(layout, str) and is_layout_file(layout) else None
-    given = _Given(dimensions, source, where, today or parse_date(None), file)
+    given = _Given(dimensions, source, where_texts(where), today or parse_date(None), file)
     return Schema(loaded, (), (), given) if loaded.is_undiscovered else given.of(loaded)
 
 
-def _in_layout(dimensions: Sequence[Any], layout: Layout, where: str) -> tuple[Dimension, ...]:
-    """Read the dimensions of a filter, in the order of the layout."""
-    names, labels = layout.field_names, [_label(dimension) for dimension in dimensions]
-    by_name = _names_count(labels, names, where)
-    if not by_name and len(dimensions) > len(names):
-        label = labels[len(names)]
-        fail(
-            f"{where}, dimension {len(names) + 1}{f' ({label})' if label is not None else ''}",
-            f"the filter has {len(dimensions)} dimensions, the layout only {len(names)} "
-            f"({', '.join(names)}); remove the extra dimensions, or give the layout with --layout",
-        )
-    found = [Dimension(name) for name in names]
-    for number, (dimension, label) in enumerate(zip(dimensions, labels, strict=True)):
-        position = names.index(label) if by_name and label is not None else number
-        place, of = f"{where}, dimension {number + 1}", layout.fields[position]
-        read = parse_dimension(dimension, place, is_typed=bool(of.type))
-        found[position] = Dimension(
-            read.field_name, _typed(read.test, of, f"{place} ({read.field_name})")
-        )
-    return tuple(found)
-
-
-def _typed(test: ValueTest, field: Field, where: str) -> ValueTest:
+def _typed(test: ValueTest, field: Field, where: str, today: datetime.date) -> ValueTest:
     try:
-        return typed(test, field)
+        return typed(test, field, today)
     except ValueError as error:
         fail(where, str(error))
 

@@ -35,6 +35,9 @@ def summarise(result: Result, profile: str = "") -> str:
 
     Skipped input comes last, where people see it.
     """
+    if result.up_to_date:
+        size = f"{counted(result.files, 'file')}, {format_bytes(result.bytes)}"
+        return f"up to date: {printable(result.output or '')} (the same job over the same {size})"
     timings = result.timings
     phases = ", ".join(f"{name} {took:.1f}" for name, took in timings.items() if name != "total")
     lines = [

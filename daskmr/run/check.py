@@ -17,7 +17,7 @@ from daskmr.data.inputs import Inputs, find_inputs
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.sniffing import LINE_CHARACTERS, describe_lines, format_of
 from daskmr.data.sampling import Choice
-from daskmr.data.sources.given import parse_sources, spooled
+from daskmr.data.sources.given import spooled
 from daskmr.errors import InputError, JobError, TaskFailed
 from daskmr.job.job import Job, describe_params, describe_steps, function_names
 from daskmr.job.keys import sorted_keys
@@ -30,7 +30,7 @@ from daskmr.run.record_format import (
     extensions_of,
     pointing_to_inspect,
 )
-from daskmr.run.request import schema_of
+from daskmr.run.request import schema_of, settle_date
 from daskmr.run.trial import (
     PAIRS,
     Bad,
@@ -89,7 +89,7 @@ def check_script(
     input.
     Raises `JobError` if one of the functions fails.
     """
-    sources = parse_sources(data_dir)
+    day, sources, params, *_ = settle_date(date, data_dir, params)
     config = sources.settled(load_config(**options))
 
     def try_script() -> int:
@@ -101,7 +101,7 @@ def check_script(
             none = "none given (--data-dir, --bucket): its functions were checked, not called"
             say("input", none)
             return check.warnings
-        schema = schema_of(job, config, options, input_filter, where, date)
+        schema = schema_of(job, config, options, input_filter, where, day)
         schema = schema.with_extensions(extensions_of(form, job))
         choice = Choice(tuple(only))
         inputs = find_inputs(

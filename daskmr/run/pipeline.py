@@ -33,6 +33,7 @@ from daskmr.run.input_checks import (
     refuse_input_as_output,
 )
 from daskmr.run.outputs.commit import commit, delete_input, result_of
+from daskmr.run.outputs.up_to_date import if_up_to_date
 from daskmr.run.outputs.writing import check_reach, notes_on_bytes, write_directory
 from daskmr.run.provenance import describe_run
 from daskmr.run.record_format import pointing_to_inspect
@@ -57,12 +58,33 @@ def run_request(
     - `stdout`: the stream for an output of ``"-"``.
     - `earlier`: the provenance of a run to repeat.
     """
-    with stores_closed(), workspace_of(request, stdout) as workspace:
+    with stores_closed():
+        listed, why = None, tuple[str, ...]()
+        if request.if_changed:
+            listed = _find(request, collector)
+            found = if_up_to_date(request, listed, stopwatch)
+            if isinstance(found, Result):
+                return found
+            why = (f"--if-changed: ran, because {found}",)
+        return _run_listed(request, collector, stopwatch, stdout, earlier, listed, why)
+
+
+def _run_listed(
+    request: Request,
+    collector: Collector,
+    stopwatch: Stopwatch,
+    stdout: IO[bytes] | None,
+    earlier: Mapping[str, Any] | None,
+    listed: Inputs | None,
+    why: tuple[str, ...],
+) -> Result:
+    """Run a request whose input may have been listed; `why` says what has changed."""
+    with workspace_of(request, stdout) as workspace:
         with ExitStack() as clusters:
             stopwatch.lap("list")
             request = with_scheduler(request, clusters)
             stopwatch.lap("start")
-            inputs = _list_input(request, workspace, collector)
+            inputs = _list_input(request, workspace, collector, listed)
             stopwatch.lap("list")
             request = with_deployment(request, clusters)
             provenance, notes = describe_run(request, inputs, workspace.target, earlier)
@@ -73,7 +95,7 @@ def run_request(
         request = replace(request, job=request.job.steps[-1])
         # A cluster created for the job is closed now, since writing a file does not need it.
         tally = outcome.tally
-        notes = (*inputs.notes, *notes, *outcome.notes, *tally.notes, *describe_grown(tally))
+        notes = (*why, *inputs.notes, *notes, *outcome.notes, *tally.notes, *describe_grown(tally))
         notes += notes_on_bytes(outcome, request, inputs)
         side_cars = commit(
             outcome, request, inputs, workspace, collector, stopwatch, provenance, notes
@@ -88,19 +110,25 @@ def run_request(
     return result
 
 
-def _list_input(request: Request, workspace: Workspace, collector: Collector) -> Inputs:
-    """List the files that the filter allows."""
-    sources, stdin = request.sources, None
-    if sources.reads_stdin:
-        stdin = spool(os.path.join(workspace.run_dir.path, STDIN))
-    inputs = find_inputs(
-        sources,
+def _find(request: Request, collector: Collector, stdin: str | None = None) -> Inputs:
+    return find_inputs(
+        request.sources,
         request.schema,
         request.config,
         collector.listing,
         request.choice,
         stdin=stdin,
     )
+
+
+def _list_input(
+    request: Request, workspace: Workspace, collector: Collector, listed: Inputs | None
+) -> Inputs:
+    """List the files that the filter allows, if they are not `listed` already."""
+    stdin = None
+    if request.sources.reads_stdin:
+        stdin = spool(os.path.join(workspace.run_dir.path, STDIN))
+    inputs = listed or _find(request, collector, stdin)
     workspace.at_end(inputs.sweep)
     refuse_input_as_output(inputs, workspace.target)
     check_kept(request, inputs)

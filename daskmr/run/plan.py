@@ -202,7 +202,7 @@ def make_plan(
         params=params,
         pass_env=pass_env,
     )
-    config = request.config
+    config, output = request.config, request.output or output
     with (
         given(aws_key, aws_secret_key, config.aws_profile),
         stores_closed(),

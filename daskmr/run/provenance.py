@@ -6,6 +6,7 @@ settings have none, and credentials in URLs are masked.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.metadata
 import json
@@ -13,28 +14,28 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any, cast
 
 from daskmr import clock
 from daskmr._version import __version__
+from daskmr.data.dimensions.dates import has_form
 from daskmr.data.inputs import Inputs
 from daskmr.data.layout import is_layout_file
 from daskmr.data.listing import InputFile, Listing
 from daskmr.data.output_directory.base import Output, OutputDirectory
-from daskmr.data.readers.records import KEYED
-from daskmr.data.sources.given import Recorded, source_name
+from daskmr.data.sources.given import Recorded, parse_sources, source_name
 from daskmr.errors import InputError
 from daskmr.job.job import Job, function_names
 from daskmr.job.loading import Code
 from daskmr.job.params.given import Recorded as RecordedParam
 from daskmr.job.tracebacks import short_repr
+from daskmr.run.outputs.differences import KEYED_RECORDS, differences, parts_in, scripts_of
 from daskmr.run.outputs.side_cars import FORMAT, META_SUFFIX, NamedOutput, side_car_paths
 from daskmr.tasks.tally import by_group
-from daskmr.text import HIDDEN, masked, shell_word, some
+from daskmr.text import HIDDEN, masked, shell_word
 
 if TYPE_CHECKING:
     from daskmr.history import StepFigures
@@ -45,10 +46,11 @@ if TYPE_CHECKING:
 __all__ = [
     "describe_outcome",
     "describe_run",
-    "differences",
+    "provenance_of",
     "read_meta",
     "recorded_files",
     "recorded_params",
+    "recorded_path",
     "repeat",
     "script_in",
 ]
@@ -69,7 +71,6 @@ _CHOICE = {"only": "only", "limit_files": "limit_files", "share": "sample", "see
 _CHOICE_OPTIONS = {*_CHOICE.values(), "sample_by"}
 _LAYOUTS = {"layout", "schema"}  # either gives the layout
 _PLACES = {"scheduler", "cluster", "inline"}  # mutually exclusive
-_KEYED = KEYED.as_dict()  # the format of runs that did not record it
 _NOT_AGAIN = {"delete_data"}  # the files that exist now may be different ones
 
 
@@ -86,20 +87,33 @@ def describe_run(
     is_written = request.config.meta and target is not None and target.has_companions
     if not is_written and earlier is None:
         return {}, notes
+    provenance = provenance_of(request, inputs)
+    return provenance, notes if earlier is None else notes + differences(earlier, provenance)
+
+
+def provenance_of(request: Request, inputs: Inputs, salt: str | None = None) -> dict[str, Any]:
+    """Describe the script, settings and input of a run.
+
+    - `salt`: that of the digest of variables in the description to compare with.
+    """
     files, schema, sources = inputs.listing.files, inputs.listing.schema, request.sources
     given, bucket = request.schema.given, request.config.bucket
-    provenance = {
+    return {
         "script": _describe_script(request.job),
         **_describe_params(request.job),
         "files": _describe_sent(request.job),
         "py_files": list(request.job.py_files),
         "pass_env": list(request.pass_env),
+        "env": _digest_env(request.pass_env, salt),
+        "uses_date": given.refers_to_date,
+        "imports": _imported(request.job),
         **_describe_steps(request.job),
         "filter": {"path": _absolute(request.filter_path), **schema.as_filter()},
         "layout": list(schema.layout.field_names),
         "template": schema.layout.spec,  # none for a JSON file
         "where": list(given.where),
-        "date": given.today.isoformat() if given.where else None,
+        "date": request.date.isoformat(),
+        "unfilled": _describe_unfilled(request),
         "records": request.records.as_dict(),
         "options": _describe_options(request),
         "versions": _versions(),
@@ -114,7 +128,6 @@ def describe_run(
         },
         "sample": request.choice.as_dict(),
     }
-    return provenance, notes if earlier is None else notes + differences(earlier, provenance)
 
 
 def _describe_script(job: Job) -> dict[str, Any]:
@@ -161,6 +174,24 @@ def _describe_params(job: Job) -> dict[str, Any]:
     return {"params": dict(params), "defaults": others}
 
 
+def _describe_unfilled(request: Request) -> dict[str, Any]:
+    """Describe the options that have a date filled in as they were given, to repeat them for another date."""
+    described: dict[str, Any] = {}
+    given = request.unfilled
+    if "output" in given:
+        described["output"] = recorded_path(os.fspath(given["output"]))
+    if "data_dir" in given:
+        sources = parse_sources(given["data_dir"])
+        described["data_dir"] = sources.recorded()
+        described["sources"] = [masked(source_name(value)) for value in sources.given]
+    if "params" in given:
+        texts = {name: text for name, text in given["params"].items() if isinstance(text, str)}
+        described["params"] = {name: text for name, text in texts.items() if has_form(text)}
+    if (filter := request.schema.given.unfilled) is not None:
+        described["filter"] = json.loads(json.dumps(filter, default=str))
+    return described
+
+
 def _describe_steps(job: Job) -> dict[str, Any]:
     """Describe the steps of a job that has several, each with its script if that is another one."""
     steps: list[dict[str, Any]] = []
@@ -202,6 +233,46 @@ def _versions() -> dict[str, str]:
     }
 
 
+def _imported(job: Job) -> dict[str, str | None]:
+    """Return the versions of the distributions that a job imports, as far as they are known."""
+    own = {name.partition("/")[0].removesuffix(".py") for name in job.files}
+    names: set[str] = set()
+    for step in job.scripts:
+        for name, text in step.files.items():
+            if name.endswith(".py"):
+                names |= _imports_in(text)
+    found: dict[str, str | None] = {}
+    for name in sorted(names - own - sys.stdlib_module_names - {"", "daskmr"}):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except (importlib.metadata.PackageNotFoundError, ValueError):
+            version = getattr(sys.modules.get(name), "__version__", None)
+            found[name] = None if version is None else str(version)
+    return found
+
+
+def _imports_in(text: str) -> set[str]:
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError):
+        return set()
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [
+        node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level
+    ]
+    return {name.partition(".")[0] for name in names}
+
+
+def _digest_env(names: Sequence[str], salt: str | None) -> dict[str, str] | None:
+    """Return a salted digest of the values of variables, from which it would take long to guess them."""
+    if not names:
+        return None
+    salt = salt or os.urandom(16).hex()
+    text = json.dumps([[name, os.environ.get(name)] for name in names])
+    digest = hashlib.scrypt(text.encode(), salt=bytes.fromhex(salt), n=1 << 14, r=8, p=1)
+    return {"salt": salt, "scrypt": digest.hex()}
+
+
 def _version_of(name: str) -> str:
     module = sys.modules.get(name)  # looking up its metadata takes longer
     return module.__version__ if module else importlib.metadata.version(name)
@@ -209,11 +280,13 @@ def _version_of(name: str) -> str:
 
 def _describe_files(files: tuple[InputFile, ...], root: str) -> dict[str, Any]:
     """Describe the files by one digest and, unless there are many, list each with its identity."""
-    digest = hashlib.sha256()
+    digest, state = hashlib.sha256(), hashlib.sha256()
     for file in files:
+        times = f"{file.path}\t{file.size}\t{file.etag}\t{file.mtime}\t{file.mtime_ns}\n"
+        state.update(times.encode("utf-8", "surrogatepass"))
         identity = f"{file.path}\t{file.size}\t{file.etag or ''}\n"
         digest.update(identity.encode("utf-8", "surrogatepass"))
-    described: dict[str, Any] = {"sha256": digest.hexdigest()}
+    described: dict[str, Any] = {"sha256": digest.hexdigest(), "state": state.hexdigest()}
     if len(files) <= _FILES:
         described["list"] = [_describe_file(file, root) for file in files]
     return described
@@ -289,7 +362,7 @@ def _describe_output(
     outcome: Outcome, target: Output, named: Iterable[NamedOutput], output_format: str
 ) -> dict[str, Any]:
     described: dict[str, Any] = {
-        "path": _recorded_path(target.name),
+        "path": recorded_path(target.name),
         "format": output_format,
         "lines": outcome.lines,
         "bytes": target.bytes,
@@ -305,7 +378,7 @@ def _describe_output(
 def _describe_named(named: NamedOutput) -> dict[str, Any]:
     """Describe an output of ``context.write_to`` as the main one is."""
     return {
-        "path": _recorded_path(named.output or ""),
+        "path": recorded_path(named.output or ""),
         "lines": named.lines,
         "bytes": named.bytes,
         "sha256": named.sha256,
@@ -313,7 +386,7 @@ def _describe_named(named: NamedOutput) -> dict[str, Any]:
     }
 
 
-def _recorded_path(output: str) -> str:
+def recorded_path(output: str) -> str:
     """Return an absolute path, which ends in "/" if it is that of a directory."""
     if "://" in output:
         return output
@@ -391,7 +464,7 @@ def repeat(
         if group & set(given):
             again = {name: value for name, value in again.items() if name not in group}
     if "data_dir" not in given:
-        names = meta["input"].get("sources", ())
+        names = meta.get("unfilled", {}).get("sources", meta["input"].get("sources", ()))
         again["data_dir"] = _sources_again(again["data_dir"], names, path, "bucket" in given)
     # A URL with masked credentials must be given again.
     masks = {n for n, v in again.items() if isinstance(v, str) and "://" in v and HIDDEN in v}
@@ -404,7 +477,7 @@ def repeat(
 def recorded_params(meta: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of a run; those that a script does not have any more are ignored."""
     found: dict[str, dict[int, Any]] = {}
-    for place, params in enumerate(_parts_in(meta, "params")):
+    for place, params in enumerate(parts_in(meta, "params")):
         for name, value in params.items():
             found.setdefault(name, {})[place] = value
     return {name: RecordedParam(values) for name, values in found.items()}
@@ -414,23 +487,10 @@ def recorded_files(meta: Mapping[str, Any]) -> dict[str, str]:
     """Return the paths of the files that were given for a run, by name."""
     return {
         name: file["path"]
-        for files in _parts_in(meta, "files")
+        for files in parts_in(meta, "files")
         for name, file in files.items()
         if file["given"]
     }
-
-
-def _parts_in(meta: Mapping[str, Any], part: str) -> list[Mapping[str, Any]]:
-    """Return the parameters or files of each script of a run."""
-    steps = meta.get("steps", ())
-    return [meta.get(part, {}), *(step[part] for step in steps if part in step)]
-
-
-def _all_params_in(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the parameters of each script of a run, with defaults that are recorded as text."""
-    params, others = _parts_in(meta, "params"), _parts_in(meta, "defaults")
-    none: Mapping[str, Any] = {}
-    return [{**one, **other} for one, other in zip_longest(params, others, fillvalue=none)]
 
 
 def script_in(meta: Mapping[str, Any]) -> str | list[str] | None:
@@ -438,17 +498,11 @@ def script_in(meta: Mapping[str, Any]) -> str | list[str] | None:
 
     If its steps are from several scripts, return a list.
     """
-    scripts = [_path_or_code(script) for script in _scripts(meta)]
+    scripts = [_path_or_code(script) for script in scripts_of(meta)]
     found = [script for script in scripts if script is not None]
     if len(found) < len(scripts):
         return None
     return found[0] if len(found) == 1 else found
-
-
-def _scripts(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the descriptions of the scripts of all steps."""
-    steps = meta.get("steps", ())
-    return [meta["script"], *(step["script"] for step in steps if "script" in step)]
 
 
 def _path_or_code(script: Mapping[str, Any]) -> str | None:
@@ -485,90 +539,17 @@ def _recorded(meta: Mapping[str, Any]) -> dict[str, Any]:
         "pass_env": tuple(meta.get("pass_env", ())),
         "date": meta.get("date"),
     }
-    records = meta.get("records") or _KEYED
+    records = meta.get("records") or KEYED_RECORDS
     if records["name"] not in ("keyed", "read"):
         options |= {"records": records["name"], "key": records["key"]}
     options |= {"params": recorded_params(meta), "files": recorded_files(meta)}
     options["py_files"] = tuple(meta.get("py_files", ()))
+    unfilled = meta.get("unfilled", {})  # which takes another date, too
+    options["input_filter"] = unfilled.get("filter", options["input_filter"])
+    options |= {name: unfilled[name] for name in ("data_dir", "output") if name in unfilled}
+    options["params"] |= unfilled.get("params", {})
     choice = meta["sample"] or {}
     options |= {option: choice[name] for name, option in _CHOICE.items() if name in choice}
     if choice.get("share") is not None:
         options["sample_by"] = choice["by"]
     return options
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
-    """Describe differences from the repeated run that may change the result."""
-    same_part = before["sample"] == now["sample"]
-    return (
-        *_scripts_differ(_scripts(before), _scripts(now)),
-        *chain.from_iterable(map(_params_differ, *(_all_params_in(run) for run in (before, now)))),
-        *chain.from_iterable(
-            map(_sent_differ, *(_parts_in(run, "files") for run in (before, now)))
-        ),
-        *_records_differ(before.get("records", _KEYED), now["records"]),
-        *_input_differs(before["input"], now["input"], same_part),
-    )
-
-
-def _scripts_differ(
-    before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]
-) -> Iterator[str]:
-    if len(before) != len(now):
-        yield f"the job has {len(now)} scripts, and had {len(before)} in the repeated run"
-    for one, other in zip(before, now, strict=False):
-        yield from _script_differs(one, other)
-
-
-def _script_differs(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
-    if before["sha256"] != now["sha256"]:
-        yield f"the script {now['path'] or '(--code)'} has changed since the repeated run"
-    changed = sorted({name for name, _ in before["modules"].items() ^ now["modules"].items()})
-    if changed:
-        yield f"modules of the script have changed since the repeated run: {some(changed)}"
-
-
-def _params_differ(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
-    for name in sorted(before.keys() | now.keys()):
-        values = [repr(run[name]) if name in run else "not set" for run in (now, before)]
-        if values[0] != values[1]:
-            yield f"the parameter {name} differs from the repeated run: now {values[0]}, then {values[1]}"
-
-
-def _sent_differ(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
-    digests = [{name: run[name]["sha256"] for name in run} for run in (before, now)]
-    for name in sorted({name for name, _ in digests[0].items() ^ digests[1].items()}):
-        kind = "has changed" if name in before and name in now else "is new"
-        yield f"the file {name} that is sent {kind if name in now else 'is gone'} since the repeated run"
-
-
-def _records_differ(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
-    if before != now:
-        changed = ", ".join(
-            f"{name} {now[name]!r}, then {before.get(name)!r}"
-            for name in now
-            if now[name] != before.get(name)
-        )
-        yield f"records are read otherwise than in the repeated run: now {changed}"
-
-
-def _input_differs(
-    before: Mapping[str, Any], now: Mapping[str, Any], same_part: bool
-) -> Iterable[str]:
-    if "list" not in before or "list" not in now:
-        if same_part and before["sha256"] != now["sha256"]:
-            yield (
-                f"the input differs from the repeated run: now {now['files']:,} files, {now['bytes']:,} "
-                f"bytes; then {before['files']:,} files, {before['bytes']:,} bytes"
-            )
-        return
-    then = {file["path"]: file for file in before["list"]}
-    here = {file["path"]: file for file in now["list"]}
-    kinds = {
-        "is new": sorted(here.keys() - then.keys()),
-        "is gone": sorted(then.keys() - here.keys()),
-        "has changed": sorted(p for p in here.keys() & then.keys() if here[p] != then[p]),
-    }
-    for change, paths in kinds.items():
-        if paths and (same_part or change == "has changed"):
-            yield f"input that {change} since the repeated run: {some(paths)}"

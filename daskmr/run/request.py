@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dask.system import CPU_COUNT
 
 from daskmr.cluster.connect import choose
 from daskmr.config import Config, choose_layout, load_config
-from daskmr.data.dimensions.where import parse_date, where_texts
+from daskmr.data.dimensions.dates import fill, has_form, parse_date
 from daskmr.data.inputs import Inputs
 from daskmr.data.layout import Schema, load_schema
 from daskmr.data.partition import Partition, count_buckets, count_reducers, plan_partitions
@@ -45,9 +46,10 @@ __all__ = [
     "check_request",
     "refuse_network",
     "schema_of",
+    "settle_date",
 ]
 
-_NOT_SETTINGS = ("keep_steps", "files", "py_files")  # among the options
+_NOT_SETTINGS = ("keep_steps", "if_changed", "files", "py_files")  # among the options
 _MOST_REDUCERS = 1000  # limit of --num-reducers
 _NO_CREDENTIALS = (
     "Credentials given as options cannot be sent to the workers of a cluster without exposing them "
@@ -79,8 +81,16 @@ class Request:
     output_format: OutputFormat  # that of the output
     columns: tuple[str, ...] | None  # the names of its columns, from the script
     pass_env: tuple[str, ...]  # names of variables for workers elsewhere
+    # Options as they were given, if the date was filled in: ``data_dir``, ``output``, ``params``.
+    unfilled: Mapping[str, Any] = field(default_factory=dict)
     keep_steps: str | None = None  # the folder for outputs of the steps before the last
+    if_changed: bool = False  # whether to do nothing if the output is up to date
     step: str = ""  # as in `OutputKind`
+
+    @property
+    def date(self) -> datetime.date:
+        """The date of the run."""
+        return self.schema.given.today
 
     @property
     def output_kind(self) -> OutputKind:
@@ -175,21 +185,20 @@ def check_request(
     The parameters are those of `daskmr.mapreduce`; `has_credentials` and `watched` tell whether AWS
     keys and a watcher were given.
     """
-    sources, passed = parse_sources(data_dir), check_names(pass_env)
-    (keep_steps, *sent), options = _without_settings(options)
+    day, sources, params, output, unfilled = settle_date(date, data_dir, params, output)
+    (keep_steps, if_changed, *sent), options = _without_settings(options)
     config = sources.settled(choose(load_config(**options), options, client, inline))
     if client is not None and not hasattr(client, "scheduler_info"):
         raise InputError(f"client must be a distributed.Client, not {client!r}.")
     _check_settings(config, inline, _is_local(client, config), has_credentials)
     job = _load(job, params, sent, watched)
-    output = None if output is None else os.fspath(output)
     places = {"work_dir": config.work_dir, "spill_dir": config.spill_dir, "keep_steps": keep_steps}
     _refuse_places(job, output=output, **places)
     output_format = _format_of(output, config)
     in_rows = output is None or output_format.rows is not None
     records = choose_format(job, options, config, in_rows, sources.given)
     extensions = extensions_of(records, job)
-    schema = schema_of(job, config, options, input_filter, where, date).with_extensions(extensions)
+    schema = schema_of(job, config, options, input_filter, where, day).with_extensions(extensions)
     if output is not None:
         if config.local_only:
             refuse_network("output", output)
@@ -212,8 +221,10 @@ def check_request(
         delete_data=delete_data,
         output_format=output_format,
         columns=None if output_format.rows is None else columns_of(job.steps[-1]),
-        pass_env=passed,
+        pass_env=check_names(pass_env),
+        unfilled=unfilled,
         keep_steps=_check_steps(job, keep_steps),
+        if_changed=_compares(if_changed, output, config, sources, delete_data, keep_steps),
     )
 
 
@@ -253,6 +264,32 @@ def _check_steps(job: Job, keep_steps: Any) -> str | None:
     return folder
 
 
+def _compares(
+    if_changed: Any,
+    output: str | None,
+    config: Config,
+    sources: Sources,
+    delete_data: bool,
+    keep_steps: Any,
+) -> bool:
+    """Return whether to compare with an earlier run; raise InputError if that is impossible."""
+    if not if_changed:
+        return False
+    is_kept = output is not None and "://" not in output and output != os.devnull
+    problems = {
+        "the output must be a file or a directory of this machine, as with -o result.txt": not is_kept
+        or bool(explain_alone(output)),
+        "it compares with OUTPUT.meta.json; omit --no-meta": not config.meta,
+        "standard input can be read only once; give the data as -d FILE": sources.reads_stdin,
+        "after --delete-data (-X) there is no input to compare with; omit one of them": delete_data,
+        "it does not compare the files of --keep-steps; omit one of them": keep_steps is not None,
+    }
+    for problem, is_there in problems.items():
+        if is_there:
+            raise InputError(f"--if-changed cannot be used here: {problem}.")
+    return True
+
+
 def _path_of(input_filter: Any) -> str | None:
     return os.fspath(input_filter) if isinstance(input_filter, str | os.PathLike) else None
 
@@ -271,15 +308,45 @@ def _format_of(output: str | None, config: Config) -> OutputFormat:
     return output_format
 
 
+class _Dated(NamedTuple):
+    """Options with the date of a run filled in, and as they were given if they changed."""
+
+    day: datetime.date
+    sources: Sources
+    params: Mapping[str, Any] | None
+    output: str | None
+    unfilled: Mapping[str, Any]
+
+
+def settle_date(
+    date: Any, data_dir: Any, params: Mapping[str, Any] | None, output: Any = None
+) -> _Dated:
+    """Choose the date of a run, by default today in UTC, and fill it in."""
+    day = parse_date(date)
+    given = {"data_dir": data_dir, "params": params, "output": output}
+    return _Dated(
+        day,
+        parse_sources(data_dir, day),
+        fill(params, day, "--param"),
+        None if output is None else fill(os.fspath(output), day, "--output"),
+        {name: value for name, value in given.items() if has_form(value)},
+    )
+
+
 def schema_of(
-    job: Job, config: Config, options: Mapping[str, Any], input_filter: Any, where: Any, date: Any
+    job: Job,
+    config: Config,
+    options: Mapping[str, Any],
+    input_filter: Any,
+    where: Any,
+    date: datetime.date,
 ) -> Schema:
     """Load the layout of a job and its filters.
 
     Raises `InputError` if there is a mistake in one of them.
     """
     layout = choose_layout(config, options, job.declared.layout)
-    return load_schema(input_filter, layout, where_texts(where), parse_date(date))
+    return load_schema(input_filter, layout, where, date)
 
 
 def _is_local(client: Client | None, config: Config) -> bool:

@@ -87,6 +87,9 @@ class Result(Counted):
         The figures of each step of a job that has several: ``name``, ``records``, ``bad_records``,
         ``keys``, ``written``, ``spilled``, ``seconds``, ``kept``. The other figures are those of
         the input and of the output; bad records, counters and bytes spilled are those of all steps.
+    up_to_date : bool
+        Whether nothing was done, because the output is that of an equal run (``if_changed=True``). The
+        counts are those of that run, without its bad records, counters and history.
     """
 
     output: str | None
@@ -119,6 +122,7 @@ class Result(Counted):
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     combines: bool = field(default=False, repr=False)
     steps: tuple[StepFigures, ...] = ()
+    up_to_date: bool = False
     profile: Profile | None = field(default=None, repr=False)
     _parts: tuple[Part, ...] = field(default=(), repr=False)
     _job: Job | None = field(default=None, repr=False)

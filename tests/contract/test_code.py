@@ -59,7 +59,7 @@ def test_it_is_repeated_and_replayed(place: Path) -> None:
     assert (place / "again").read_bytes() == (place / "out").read_bytes()
     assert "still bad: ValueError" in run(place, "replay", "out.bad.jsonl", code=1).stdout
     other = run(place, "run", "--from", "out.meta.json", "-c", MAP, "-o", "again", "--inline")
-    assert "the script (--code) has changed since the repeated run" in other.stderr
+    assert "the script (--code) has changed since the earlier run" in other.stderr
 
 
 def test_commands_before_a_run(place: Path) -> None:

@@ -374,12 +374,12 @@ def test_they_are_recorded_and_repeated(place: Path) -> None:
 
     again = daskmr("run", "--from", "out.txt.meta.json", cwd=place)
     assert (again.returncode, (place / "out.txt").read_text()) == (0, first), again.stderr
-    assert "repeated run" not in again.stderr
+    assert "earlier run" not in again.stderr
     (place / "extra").write_text("other")
     append(place / "scripts")
     changed = daskmr("run", "--from", "out.txt.meta.json", cwd=place)
     for name in ("extra", "lookup.tsv"):
-        assert f"the file {name} that is sent has changed since the repeated run" in changed.stderr
+        assert f"the file {name} that is sent has changed since the earlier run" in changed.stderr
     assert "gamma" in (place / "out.txt").read_text()
     words = ["--file", "lookup.tsv=scripts/geo/unit"]
     failed = daskmr("run", "--from", "out.txt.meta.json", *words, cwd=place)

@@ -267,13 +267,13 @@ def test_from_repeats_them_and_replay_uses_them(place: Path) -> None:
     other = daskmr(
         "run", "--from", "out.txt.meta.json", "--param", "least=9", "--inline", cwd=place
     )
-    assert "the parameter least differs from the repeated run: now 9, then 8" in other.stderr
+    assert "the parameter least differs from the earlier run: now 9, then 8" in other.stderr
     assert (place / "out.txt").read_text() == OUTPUT.splitlines(keepends=True)[1]
     # A parameter that the script has lost is noted; one that it needs is that of the run.
     (place / "scripts" / "limits.py").write_text("LEAST = 8\n")
     lost = daskmr("run", "--from", "out.txt.meta.json", "--inline", cwd=place)
     assert (place / "out.txt").read_text() == OUTPUT, lost.stderr
-    assert "the parameter least differs from the repeated run: now not set, then 9" in lost.stderr
+    assert "the parameter least differs from the earlier run: now not set, then 9" in lost.stderr
     done = daskmr("replay", "out.txt.bad.jsonl", cwd=place)
     assert done.returncode == 1
     assert "1 of 1 records do not pass" in done.stderr
@@ -417,7 +417,7 @@ def test_a_default_that_is_no_text_is_described(place: Path) -> None:
     script.write_text(script.read_text().replace("7", "1"))
     done = daskmr("run", "--from", "out.txt", "--inline", cwd=place)
     assert (
-        "kept differs from the repeated run: now 'datetime.timedelta(days=1)', then" in done.stderr
+        "kept differs from the earlier run: now 'datetime.timedelta(days=1)', then" in done.stderr
     )
 
 

@@ -225,7 +225,7 @@ def test_a_script_that_looks_at_its_own_name_is_the_one_that_was_given(tmp_path,
     (tmp_path / "links/common.py").write_text("SIGN = -1")  # which is nearer
     done = daskmr("run", "--from", meta, cwd=tmp_path)
     assert output.read_text() == "a\t-1\nb\t-2\n"
-    assert "modules of the script have changed since the repeated run: common.py" in done.stderr
+    assert "modules of the script have changed since the earlier run: common.py" in done.stderr
 
 
 def test_a_reduce_of_pythons_own_is_not_called(run):

@@ -21,6 +21,7 @@ from daskmr.data.steps import cuts, pairs, plan
 from daskmr.diagnostics.collector import Watcher
 from daskmr.errors import InputError, JobError
 from daskmr.job.job import Job
+from daskmr.job.keys import bucket_of
 from daskmr.run import workspace
 from daskmr.tasks import reduce as reducing
 from daskmr.tasks.spilled_values import SpilledValues
@@ -266,10 +267,12 @@ def test_bytes_do_not_depend_on_reducers_mappers_or_memory(
 
 
 def test_bytes_do_not_depend_on_whether_values_are_on_disk(tmp_path: Path) -> None:
-    """Of `hot`, they are where all keys are in one bucket, and are written as they are."""
+    """Of `hot`, they are where its bucket has other keys, too, and are written as they are."""
     (tmp_path / "data").mkdir()
-    for number in range(32):
-        keys = ["hot"] * 156 + [f"k{n % 50}" for n in range(4000)]
+    found = [f"k{n}" for n in range(1000) if bucket_of(f"k{n}", 8) == bucket_of("hot", 8)]
+    others = [key for key in found if bucket_of(key, 128) != bucket_of("hot", 128)][:50]
+    for number in range(40):
+        keys = ["hot"] * 128 + others * 20
         text = "".join(f"{key}\t{n % 1000}\n" for n, key in enumerate(keys))
         (tmp_path / f"data/{number:02}.log").write_text(text)
     on_disk = []
@@ -648,7 +651,7 @@ def test_several_scripts_are_steps(scripts: Path, where: list[str]) -> None:
     (scripts / "second.py").write_text(f"{SECOND}\n# changed\n")
     _, shown = command("run", "--from", "out.csv.meta.json", "-o", "again.csv", cwd=scripts)
     assert (scripts / "again.csv").read_text() == answer
-    assert f"note: the script {scripts / 'second.py'} has changed since the repeated run" in shown
+    assert f"note: the script {scripts / 'second.py'} has changed since the earlier run" in shown
 
 
 def test_check_tries_each_step(scripts: Path) -> None:

@@ -112,8 +112,8 @@ def test_each_script_declares_its_own(place: Path, where: list[str]) -> None:
     assert "parameter" not in again.stderr
     assert (place / "out.txt").read_text() == TEXT
     other = daskmr("run", "--from", "out.txt.meta.json", "--param", "least=3", cwd=place)
-    assert "the parameter least differs from the repeated run: now 3, then 2" in other.stderr
-    assert "the parameter least differs from the repeated run: now 3.0, then 1.5" in other.stderr
+    assert "the parameter least differs from the earlier run: now 3, then 2" in other.stderr
+    assert "the parameter least differs from the earlier run: now 3.0, then 1.5" in other.stderr
     assert (place / "out.txt").read_text().startswith("3\t('Seen', '2 * 3 mm (3.0)!')\n")
 
 

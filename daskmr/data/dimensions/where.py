@@ -25,7 +25,7 @@ from daskmr.data.dimensions.value_tests import (
 )
 from daskmr.errors import InputError
 
-__all__ = ["named", "parse_date", "parse_where", "where_texts"]
+__all__ = ["named", "parse_where", "where_texts"]
 
 _FORMS = (
     "write NAME=a, NAME=a,b, NAME=lo..hi, NAME=lo.., NAME=..hi or NAME=/regex/, with ! after the = to "
@@ -64,27 +64,6 @@ def _spec_text(name: Any, spec: Any) -> str:
     if isinstance(spec, bool) or not isinstance(spec, str | int | datetime.date):
         raise InputError(f"where: {name!r} must be a text such as '-7d..', not {spec!r}.")
     return str(spec)
-
-
-def parse_date(date: Any) -> datetime.date:
-    """Return the date that relative dates refer to; by default today, in UTC.
-
-    Raises `InputError` if it is not a date.
-
-    >>> parse_date("20240131")
-    datetime.date(2024, 1, 31)
-    """
-    today = datetime.datetime.now(datetime.UTC).date()
-    if date is None:
-        return today
-    text = str(date.date() if isinstance(date, datetime.datetime) else date)
-    try:
-        day: datetime.date = relative_day(text, today) or Field("date", "date").parse(text)
-    except ValueError:
-        raise InputError(
-            f"--date {date!r} is not a date; write one such as 2024-01-31, or yesterday."
-        ) from None
-    return day
 
 
 def parse_where(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import glob
 import os
 import re
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Any
 
+from daskmr.data.dimensions.dates import fill
 from daskmr.data.sources.globs import is_glob
 from daskmr.errors import InputError
 from daskmr.store.source import parse_source
@@ -94,6 +96,14 @@ class Sources:
         values = [_absolute(value) for value in self.given]
         return values[0] if len(values) == 1 else values or None
 
+    def filled(self, day: datetime.date) -> Sources:
+        """Return the sources of a day.
+
+        >>> Sources(("logs/{date}",)).filled(datetime.date(2024, 1, 31)).plain
+        'logs/2024-01-31'
+        """
+        return Sources(tuple(_filled(value, day) for value in self.given))
+
     def settled(self, config: Config) -> Config:
         """Return the settings with the URL as the bucket.
 
@@ -122,14 +132,22 @@ class Recorded(str):
         return recorded
 
 
+def _filled(value: str, day: datetime.date) -> str:
+    text: str = fill(value, day, "--data-dir")
+    if isinstance(value, Recorded):
+        return Recorded.of(text, fill(value.name, day, "--data-dir"))
+    return text
+
+
 def source_name(given: str) -> str:
     """Return a value of ``--data-dir`` as scripts see it, without a "/" at its end."""
     return given.name if isinstance(given, Recorded) else given.rstrip("/") or given[:1]
 
 
-def parse_sources(data_dir: Any) -> Sources:
+def parse_sources(data_dir: Any, day: datetime.date | None = None) -> Sources:
     """Check the value of ``data_dir``: ``None``, a path, or a list of paths.
 
+    - `day`: the date to fill in, if there is one.
     Nothing is read. Raises `InputError` for values that are no input, that hold credentials, or
     that contradict each other, and if standard input is a terminal.
     """
@@ -141,7 +159,9 @@ def parse_sources(data_dir: Any) -> Sources:
     for path in paths:
         if not isinstance(path, str | os.PathLike):
             raise InputError(f"data_dir must be a list of paths, but holds {path!r}.")
-    sources = Sources(tuple(os.fsdecode(path) for path in paths))
+    sources = Sources(tuple(path if isinstance(path, str) else os.fsdecode(path) for path in paths))
+    if day is not None:
+        sources = sources.filled(day)
     _check_urls(list(dict.fromkeys(value for value in sources.given if _URL.match(value))))
     for value in sources.local:
         _check_local(value)

@@ -14,8 +14,9 @@ from support.jobs import DIRECTORY, file_name, write_tree
 
 from daskmr import mapreduce
 from daskmr.errors import InputError
+from daskmr.run.outputs.differences import differences
 from daskmr.run.outputs.side_cars import is_meta
-from daskmr.run.provenance import differences, read_meta, repeat
+from daskmr.run.provenance import read_meta, repeat
 
 SCRIPT = """
 import helper
@@ -89,10 +90,10 @@ def test_what_differs_is_said(place: Path) -> None:
     assert done.stdout == "a\t1\nb\t2\n"
     for text in (
         f"note: the script {place / 'job.py'} has changed since",
-        "note: modules of the script have changed since the repeated run: helper.py",
-        f"note: input that is new since the repeated run: {DIRECTORY}/{file_name(7)}",
-        f"note: input that is gone since the repeated run: {DIRECTORY}/{file_name(1)}",
-        f"note: input that has changed since the repeated run: {DIRECTORY}/{file_name(0)}",
+        "note: modules of the script have changed since the earlier run: helper.py",
+        f"note: input that is new since the earlier run: {DIRECTORY}/{file_name(7)}",
+        f"note: input that is gone since the earlier run: {DIRECTORY}/{file_name(1)}",
+        f"note: input that has changed since the earlier run: {DIRECTORY}/{file_name(0)}",
     ):
         assert text in done.stderr
 
@@ -170,7 +171,7 @@ def test_many_files_have_one_digest(place: Path, monkeypatch: pytest.MonkeyPatch
     assert differences(before, meta_of(place)) == ()
     write_tree(place / "data", [["a\t1", "b\t2", "c\t3"]])
     (told,) = differences(before, meta_of(place))
-    assert told.startswith("the input differs from the repeated run: now 2 files")
+    assert told.startswith("the input differs from the earlier run: now 2 files")
 
 
 def test_functions_from_python_cannot_be_run_again(place: Path) -> None:

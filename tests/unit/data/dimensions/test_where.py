@@ -7,7 +7,7 @@ import datetime
 import pytest
 
 from daskmr.data.dimensions.template import Field
-from daskmr.data.dimensions.where import parse_date, parse_where, where_texts
+from daskmr.data.dimensions.where import parse_where, where_texts
 from daskmr.errors import InputError
 
 FIELDS = (Field("day", "date"), Field("host"), Field("hour", "int"))
@@ -109,13 +109,3 @@ def test_from_python():
     for wrong in (7, [7], {"a": 1.5}, {"a": True}, {"a": ["x,y"]}, None):
         with pytest.raises(InputError, match="where"):
             where_texts(wrong)
-
-
-def test_the_date():
-    now = datetime.datetime.now(datetime.UTC).date()
-    assert parse_date("2024-01-31") == parse_date("20240131") == datetime.date(2024, 1, 31)
-    assert parse_date(datetime.datetime(2024, 1, 31, 5)) == parse_date(datetime.date(2024, 1, 31))
-    assert now <= parse_date(None) <= now + datetime.timedelta(days=1)
-    assert parse_date("yesterday") >= now - datetime.timedelta(days=1)
-    with pytest.raises(InputError, match="--date 'soon' is not a date"):
-        parse_date("soon")
