@@ -17,7 +17,7 @@ from daskmr.cli.console import EPILOG, SAVED_INPUT, exit_codes, leave
 from daskmr.cli.options import GroupedCommand, Script, job_options, repeated
 from daskmr.errors import JobError
 from daskmr.stdio import standard_output
-from daskmr.text import printable, shell_path, shell_word
+from daskmr.text import describe_command, printable, shell_path, shell_word
 
 if TYPE_CHECKING:
     from daskmr.diagnostics.log import View
@@ -139,7 +139,7 @@ def _reporting(
     if path is None:
         yield lambda result: None
         return
-    from daskmr.diagnostics.html import ReportFile, describe_command, render_failure, render_report
+    from daskmr.diagnostics.html import ReportFile, render_failure, render_report
     from daskmr.job.loading import Code
     from daskmr.run.outputs.side_cars import side_car_paths
 
