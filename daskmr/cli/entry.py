@@ -14,7 +14,14 @@ from daskmr.cli.options import CommandGroup
 
 __all__ = ["main"]
 
-_SHARED = {"__init__", "completion", "console", "entry", "options"}  # modules without a command
+_SHARED = {
+    "__init__",
+    "completion",
+    "console",
+    "entry",
+    "lock",
+    "options",
+}  # modules without a command
 
 
 class _Commands(CommandGroup):
