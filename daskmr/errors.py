@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     _AnyFailure = TypeVar("_AnyFailure", "DaskMRError", "TaskFailed")
 
 __all__ = [
-    "DaskMRError", "InputError", "Interrupted", "JobError", "NothingMatchedError", "TaskFailed",
-    "foreign",
+    "DaskMRError", "InputError", "Interrupted", "JobError", "LockHeldError", "NothingMatchedError",
+    "TaskFailed", "foreign",
 ]  # fmt: skip
 
 
@@ -75,9 +75,15 @@ class InputError(DaskMRError):
 
 
 class NothingMatchedError(DaskMRError):
-    """The filter matched no file: exit code 3."""
+    """The layout fits, but the filter matched no file: exit code 3."""
 
     exit_code = 3
+
+
+class LockHeldError(DaskMRError):
+    """Another run holds the lock: exit code 4."""
+
+    exit_code = 4
 
 
 class Interrupted(BaseException):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 
 __all__ = [
-    "HIDDEN", "byte_unit", "count_unit", "counted", "did_you_mean", "format_bytes", "format_clock",
+    "HIDDEN", "byte_unit", "count_unit", "counted", "describe_command", "did_you_mean", "format_bytes", "format_clock",
     "format_count", "format_seconds", "holds_credentials", "inspect_line", "mask_credentials", "masked",
     "printable", "shell_path", "shell_word", "shorten", "some", "time_unit",
 ]  # fmt: skip
@@ -16,6 +16,7 @@ __all__ = [
 HIDDEN = "***"
 """Placeholder for a secret."""
 
+_SECRET_OPTIONS = ("-k", "--aws-key", "-s", "--aws-secret-key")
 _USER_IN_URL = re.compile(r"(?<=://)[^/\s]*@")
 _QUERY_IN_URL = re.compile(r"(?<=[^\s?])\?\S+$")
 _SECRET_IN_QUERY = re.compile(r"([?&](?:sig|token|password|key|secret)[\w-]*=)[^&]*", re.IGNORECASE)
@@ -155,6 +156,42 @@ def shell_path(path: str) -> str:
     ('./-odd.py', "'my job.py'")
     """
     return shell_word(f"./{path}" if path.startswith("-") else path)
+
+
+def describe_command(arguments: Sequence[str], secrets: Sequence[str] = ()) -> str:
+    """Format a command line, with credentials hidden.
+
+    `secrets` are known credentials, which are hidden everywhere, because several short options may
+    share a dash.
+
+    >>> describe_command(["daskmr", "run", "job.py", "-s", "secret", "--aws-key=key", "-kkey"])
+    'daskmr run job.py -s *** --aws-key=*** -k***'
+    >>> describe_command(["daskmr", "run", "job.py", "-qssecret"], ["secret"])
+    "daskmr run job.py '-qs***'"
+    """
+    shown = []
+    hidden = False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if hidden:
+            shown.append(HIDDEN)
+        elif equals and _is_secret(name):
+            shown.append(f"{name}={HIDDEN}")
+        elif argument[:2] in ("-k", "-s") and len(argument) > 2:
+            shown.append(f"{argument[:2]}{HIDDEN}")
+        else:
+            for secret in filter(None, secrets):
+                argument = argument.replace(secret, HIDDEN)
+            shown.append(shell_word(masked(argument)).replace(f"'{HIDDEN}'", HIDDEN))
+        hidden = not hidden and not equals and _is_secret(argument)
+    return " ".join(shown)
+
+
+def _is_secret(name: str) -> bool:
+    """Check whether an option takes a secret; click also accepts abbreviated long options."""
+    if name.startswith("--a"):
+        return any(option.startswith(name) for option in _SECRET_OPTIONS)
+    return name in _SECRET_OPTIONS
 
 
 def inspect_line(*places: str) -> str:

@@ -22,8 +22,8 @@ __all__ = [
 ]  # fmt: skip
 
 EPILOG = (
-    "Exit codes: 0 done, 1 the job failed, 2 bad usage or input, 3 the filter matched nothing, "
-    "130, 143, 129 interrupted."
+    "Exit codes: 0 done, 1 the job failed, 2 bad usage or input, or nothing fits the layout, "
+    "3 the filter matched nothing, 4 another run holds the lock, 130, 143, 129 interrupted."
 )
 
 SAVED_INPUT = "input.saved"  # names standard input in the command line that runs its data again

@@ -14,7 +14,8 @@ from daskmr.cli.options import CommandGroup
 
 __all__ = ["main"]
 
-_SHARED = {"__init__", "completion", "console", "entry", "options"}  # modules without a command
+# modules without a command
+_SHARED = {"__init__", "completion", "console", "each_day", "entry", "lock", "options"}
 
 
 class _Commands(CommandGroup):

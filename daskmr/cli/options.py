@@ -205,6 +205,16 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
         ),
         *_of_settings("Output"),
         add_option(
+            "--lock", "FILE",
+            "Hold the lock of this file during the run, so that only one of the runs that name it works at "
+            "a time; created if missing. If another run holds it, exit with 4.",
+            run_only=True,
+        ),
+        add_option(
+            "--lock-wait", "TIME", "Wait this long for the lock, such as `10 min`.",
+            show_default="do not wait", run_only=True,
+        ),
+        add_option(
             "-X --delete-data", None,
             "Delete fully mapped, unchanged input files (of a bucket, only their local copies) "
             "once the output is in place.",

@@ -14,10 +14,11 @@ import click
 from click.core import ParameterSource
 
 from daskmr.cli.console import EPILOG, SAVED_INPUT, exit_codes, leave
+from daskmr.cli.lock import held
 from daskmr.cli.options import GroupedCommand, Script, job_options, repeated
 from daskmr.errors import JobError
 from daskmr.stdio import standard_output
-from daskmr.text import printable, shell_path, shell_word
+from daskmr.text import describe_command, printable, shell_path, shell_word
 
 if TYPE_CHECKING:
     from daskmr.diagnostics.log import View
@@ -33,7 +34,14 @@ _GC_THRESHOLD = 200_000  # new objects between two garbage collections
 @job_options()
 @click.pass_context
 def run(
-    context: click.Context, /, script: Script | None, verbose: bool, log_format: str, **options: Any
+    context: click.Context,
+    /,
+    script: Script | None,
+    verbose: bool,
+    log_format: str,
+    lock: str | None,
+    lock_wait: str | None,
+    **options: Any,
 ) -> None:
     """Run the job SCRIPT over the files in --data-dir or --bucket that --input-filter allows.
 
@@ -51,7 +59,12 @@ def run(
 
     as_json = log_format == "json"
     rerun = partial(_rerun_command, context)
-    with standard_output() as stdout, exit_codes(verbose, rerun, as_json), signals():
+    with (
+        standard_output() as stdout,
+        exit_codes(verbose, rerun, as_json),
+        signals(),
+        held(lock, lock_wait, _command(options), quiet=options["quiet"] or as_json),
+    ):
         script, options = repeated(context, script, options)
         # As early as possible, so that the forkserver imports while this process does.
         prewarm(processes=_starts_workers(options))
@@ -113,7 +126,7 @@ def _run(
     gc.set_threshold(_GC_THRESHOLD)  # starting a cluster imports more modules
     gc.enable()
 
-    secrets = options["aws_key"], options["aws_secret_key"]
+    command = _command(options)
     read = (options["input_filter"], options["schema"], options["layout"])
     scripts = script if isinstance(script, list) else [script]
     inputs = (*scripts, *(source for source in read if isinstance(source, str)))
@@ -121,7 +134,7 @@ def _run(
     with (
         notes_to(show),
         _ending(show),
-        _reporting(path, inputs, output, quiet, secrets) as report,
+        _reporting(path, inputs, output, quiet, command) as report,
     ):
         result = mapreduce(script, output=given, stdout=stdout, watcher=show, **options)
         stdout.flush()
@@ -133,6 +146,14 @@ def _run(
 
 def _summarise(show: View, result: Result, profile: str | None) -> None:
     show.summary(result, profile)
+
+
+def _command(options: dict[str, Any]) -> str:
+    """Return the command line of this process, without credentials."""
+    program = os.path.basename(sys.argv[0])
+    words = ["daskmr" if program == "__main__.py" else program, *sys.argv[1:]]
+    secrets = (options["aws_key"], options["aws_secret_key"])
+    return describe_command(words, [secret for secret in secrets if secret])
 
 
 @contextmanager
@@ -154,26 +175,23 @@ def _reporting(
     inputs: tuple[str, ...],
     output: str,
     quiet: bool,
-    secrets: tuple[str | None, ...],
+    command: str,
 ) -> Iterator[Callable[[Result], None]]:
     """Yield a function that writes the report of a result to `path`; also report a failed job.
 
     - `inputs`: files that the job reads, which the report must not replace; the first one is the
       script.
-    - `secrets`: values that the report must not show.
+    - `command`: the command line, to show in the report.
     """
     if path is None:
         yield lambda result: None
         return
-    from daskmr.diagnostics.html import ReportFile, describe_command, render_failure, render_report
+    from daskmr.diagnostics.html import ReportFile, render_failure, render_report
     from daskmr.job.loading import Code
     from daskmr.run.outputs.side_cars import side_car_paths
 
     beside = (*side_car_paths(output), _profile_path(output)) if output != "-" else ()
     file = ReportFile(path, output, *beside, *(i for i in inputs if not isinstance(i, Code)))
-    program = os.path.basename(sys.argv[0])
-    words = ["daskmr" if program == "__main__.py" else program, *sys.argv[1:]]
-    command = describe_command(words, [secret for secret in secrets if secret])
 
     def put(page: str, written: Iterable[str | None] = ()) -> None:
         with suppress(OSError):

@@ -27,16 +27,15 @@ from daskmr.errors import DaskMRError, InputError, JobError
 from daskmr.files import AtomicFile, take_access
 from daskmr.history import History
 from daskmr.signals import on_hard_exit
-from daskmr.text import HIDDEN, format_bytes, format_seconds, masked, shell_word
+from daskmr.text import format_bytes, format_seconds, masked
 
 if TYPE_CHECKING:
     from daskmr.run.result import Result
 
-__all__ = ["ReportFile", "describe_command", "render_failure", "render_report", "write_report"]
+__all__ = ["ReportFile", "render_failure", "render_report", "write_report"]
 
 _ADVICE = "Name another file with --report."
 _NAMED = 20  # items shown of a list
-_SECRET_OPTIONS = ("-k", "--aws-key", "-s", "--aws-secret-key")
 
 
 def write_report(result: Result, path: str | os.PathLike[str], *, command: str = "") -> None:
@@ -225,39 +224,3 @@ def _setting(value: object) -> object:
     if isinstance(value, float):
         return f"{value:g}"
     return "yes" if value is True else value if isinstance(value, int) else masked(str(value))
-
-
-def describe_command(arguments: Sequence[str], secrets: Sequence[str] = ()) -> str:
-    """Format a command line, with credentials hidden.
-
-    `secrets` are known credentials, which are hidden everywhere, because several short options may
-    share a dash.
-
-    >>> describe_command(["daskmr", "run", "job.py", "-s", "secret", "--aws-key=key", "-kkey"])
-    'daskmr run job.py -s *** --aws-key=*** -k***'
-    >>> describe_command(["daskmr", "run", "job.py", "-qssecret"], ["secret"])
-    "daskmr run job.py '-qs***'"
-    """
-    shown = []
-    hidden = False
-    for argument in arguments:
-        name, equals, _ = argument.partition("=")
-        if hidden:
-            shown.append(HIDDEN)
-        elif equals and _is_secret(name):
-            shown.append(f"{name}={HIDDEN}")
-        elif argument[:2] in ("-k", "-s") and len(argument) > 2:
-            shown.append(f"{argument[:2]}{HIDDEN}")
-        else:
-            for secret in filter(None, secrets):
-                argument = argument.replace(secret, HIDDEN)
-            shown.append(shell_word(masked(argument)).replace(f"'{HIDDEN}'", HIDDEN))
-        hidden = not hidden and not equals and _is_secret(argument)
-    return " ".join(shown)
-
-
-def _is_secret(name: str) -> bool:
-    """Check whether an option takes a secret; click also accepts abbreviated long options."""
-    if name.startswith("--a"):
-        return any(option.startswith(name) for option in _SECRET_OPTIONS)
-    return name in _SECRET_OPTIONS

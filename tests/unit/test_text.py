@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from daskmr.text import (
     byte_unit,
     count_unit,
+    describe_command,
     format_bytes,
     format_clock,
     format_seconds,
@@ -20,6 +21,8 @@ from daskmr.text import (
     shorten,
     time_unit,
 )
+
+SECRET = "hunter2-hunter2"
 
 
 @given(st.text())
@@ -105,3 +108,18 @@ def test_bytes_for_people_are_right_to_the_digits_shown(count: int) -> None:
     number, unit = format_bytes(count).split()
     scale = 1000 ** ["B", "kB", "MB", "GB", "TB"].index(unit)
     assert abs(float(number) * scale - count) <= 0.05 * scale + 1e-9 * count
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["-k", SECRET, "-s", SECRET], "-k *** -s ***"),
+        ([f"--aws-key={SECRET}", "--aws-secret-key", SECRET], "--aws-key=*** --aws-secret-key ***"),
+        (["--aws-s", SECRET, f"-s{SECRET}"], "--aws-s *** -s***"),
+        (["-b", f"https://me:{SECRET}@host/b"], "-b 'https://***@host/b'"),
+        (["-b", f"https://host/b?X-Amz-Signature={SECRET}"], "-b 'https://host/b?***'"),
+        (["-o", "a file", "--aws-profile", "mine"], "-o 'a file' --aws-profile mine"),
+    ],
+)
+def test_a_command_is_shown_without_its_secrets(arguments: list[str], shown: str) -> None:
+    assert describe_command(["daskmr", "run", *arguments]) == f"daskmr run {shown}"

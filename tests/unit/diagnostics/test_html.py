@@ -21,7 +21,6 @@ from daskmr import InputError, JobError, mapreduce
 from daskmr.diagnostics.collector import Watcher
 from daskmr.diagnostics.html import (
     ReportFile,
-    describe_command,
     render_failure,
     render_report,
     write_report,
@@ -107,21 +106,6 @@ def test_it_can_be_made_of_a_run_without_a_watcher() -> None:
     page = render_report(result(timings={"total": 1.0}, history=History(0.0, 0.0)))
     assert "Nothing stands out as lost time." in words_of(page)
     assert "<figure" not in page
-
-
-@pytest.mark.parametrize(
-    ("arguments", "shown"),
-    [
-        (["-k", SECRET, "-s", SECRET], "-k *** -s ***"),
-        ([f"--aws-key={SECRET}", "--aws-secret-key", SECRET], "--aws-key=*** --aws-secret-key ***"),
-        (["--aws-s", SECRET, f"-s{SECRET}"], "--aws-s *** -s***"),
-        (["-b", f"https://me:{SECRET}@host/b"], "-b 'https://***@host/b'"),
-        (["-b", f"https://host/b?X-Amz-Signature={SECRET}"], "-b 'https://host/b?***'"),
-        (["-o", "a file", "--aws-profile", "mine"], "-o 'a file' --aws-profile mine"),
-    ],
-)
-def test_a_command_is_shown_without_its_secrets(arguments: list[str], shown: str) -> None:
-    assert describe_command(["daskmr", "run", *arguments]) == f"daskmr run {shown}"
 
 
 def test_settings_are_shown_without_what_is_secret_in_them() -> None:
