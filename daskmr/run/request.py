@@ -187,13 +187,13 @@ def check_request(
     """
     day, sources, params, output, unfilled = settle_date(date, data_dir, params, output)
     (keep_steps, if_changed, *sent), options = _without_settings(options)
-    config = sources.settled(choose(load_config(**options), options, client, inline))
+    pass_env, settings = check_names(pass_env), load_config(**options)
+    config = sources.settled(choose(settings, options, client, inline))
     if client is not None and not hasattr(client, "scheduler_info"):
         raise InputError(f"client must be a distributed.Client, not {client!r}.")
     _check_settings(config, inline, _is_local(client, config), has_credentials)
     job = _load(job, params, sent, watched)
-    places = {"work_dir": config.work_dir, "spill_dir": config.spill_dir, "keep_steps": keep_steps}
-    _refuse_places(job, output=output, **places)
+    _refuse_places(job, config, output=output, keep_steps=keep_steps)
     output_format = _format_of(output, config)
     in_rows = output is None or output_format.rows is not None
     records = choose_format(job, options, config, in_rows, sources.given)
@@ -221,7 +221,7 @@ def check_request(
         delete_data=delete_data,
         output_format=output_format,
         columns=None if output_format.rows is None else columns_of(job.steps[-1]),
-        pass_env=check_names(pass_env),
+        pass_env=pass_env,
         unfilled=unfilled,
         keep_steps=_check_steps(job, keep_steps),
         if_changed=_compares(if_changed, output, config, sources, delete_data, keep_steps),
@@ -399,11 +399,12 @@ def _refuse_to_overwrite(output: str, job: Job, *sources: Any) -> None:
             )
 
 
-def _refuse_places(job: Job, **written: Any) -> None:
+def _refuse_places(job: Job, config: Config, **written: Any) -> None:
     """Raise InputError if the run would write into a directory that it sends.
 
-    - `written`: files and directories, by option.
+    - `written`: files and directories beside those of `config`, by option.
     """
+    written |= {"work_dir": config.work_dir, "spill_dir": config.spill_dir}
     folders = [sent.path for sent in job.sent if sent.files is not None]
     for name, path in written.items():
         if path in (None, "-") or "://" in os.fspath(path):
