@@ -115,9 +115,17 @@ def _sign(descriptor: int, command: str) -> None:
 
 
 def _holder(descriptor: int) -> str:
-    """Describe the run that holds the lock, or return ""."""
+    """Describe the run that holds the lock, or return "" if another program holds it."""
     found = _signature(descriptor)
-    return "" if found is None else ": process {pid}, since {since} ({command})".format(**found)
+    if found is None or not _exists(found["pid"]):
+        return ""
+    return ": process {pid}, since {since} ({command})".format(**found)
+
+
+def _exists(pid: object) -> bool:
+    import psutil  # deferred: rarely needed
+
+    return isinstance(pid, int) and psutil.pid_exists(pid)
 
 
 def _signature(descriptor: int) -> dict[str, object] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -348,7 +349,7 @@ def test_an_interruption_by_the_script_itself_is_a_failure(place: Path) -> None:
     (place / "job.py").write_text(JOB.replace("sum(values)", "exec('raise KeyboardInterrupt')"))
     done = daskmr("run", "job.py", "-d", "data", "--inline", cwd=place)
     assert done.returncode == 1
-    assert "reduce failed for the key 'a': KeyboardInterrupt" in done.stderr
+    assert re.search(r"reduce failed for the key '.': KeyboardInterrupt", done.stderr)
 
 
 def test_a_link_that_may_not_be_resolved_is_named(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -107,6 +108,21 @@ def test_a_run_that_finds_the_lock_taken_does_nothing(place: Path) -> None:
         assert not (place / "out.txt").exists()
     done = daskmr(*options, cwd=place)
     assert (done.returncode, (place / "out.txt").read_text()) == (0, "a\t1\nb\t2\n")
+
+
+def test_who_has_ended_is_not_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left = {"pid": ended.pid, "since": "yesterday", "command": "daskmr run job.py"}
+    path.write_text(json.dumps(left))
+    with open(path) as file:
+        assert try_lock(file.fileno())  # as another program may
+        with (
+            pytest.raises(LockHeldError, match=r"holds the lock '[^']*'\. Nothing was done"),
+            held(str(path), None, "daskmr run two.py"),
+        ):
+            raise AssertionError
 
 
 def test_a_run_that_was_killed_holds_no_lock(place: Path) -> None:

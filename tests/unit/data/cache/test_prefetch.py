@@ -161,7 +161,7 @@ def test_what_is_removed_before_its_turn_is_fetched_again(store: ObjectStore, ca
     with Prefetcher(cache, lambda: store, files, BUDGET) as ahead:
         ahead.take(files[0])
         until(lambda: len(store.gets) == 11 and store.at_once == 0)
-        until(lambda: cache.present(files[10]))
+        until(lambda: all(map(cache.present, files[1:11])))
         remove(cache, [files[3].path, files[5].path])
         for file in files[1:]:
             assert content(ahead.take(file)) == OBJECTS[file.path]
