@@ -363,7 +363,7 @@ def test_workers_that_share_no_disk_use_the_spill_dir(
             assert run(write_job(tmp_path), words, tmp_path, **options) == answer
         assert run(write_job(tmp_path), words, tmp_path, client=client) == answer
     assert not bucket.objects()
-    assert (parts["step 1"], parts["step 2"], parts["step 3"]) == (0, 2, 2)
+    assert (parts["step 1"], parts["step 2"], parts["step 3"]) == (0, 8, 8)  # one a bucket
 
 
 @pytest.mark.parametrize("bad", [True, False])
@@ -513,8 +513,8 @@ def test_intermediate_data_is_removed_step_by_step(words: str, tmp_path: Path) -
         spill_bytes=100_000,
     )  # fmt: skip
     assert seen["step 1"] == 0
-    assert seen["step 2"] == 2  # a part for each bucket of the first step, and none else
-    assert seen["step 3"] == 2
+    assert seen["step 2"] == 8  # a part for each bucket of the first step, and none else
+    assert seen["step 3"] == 8
 
 
 # --- mistakes -------------------------------------------------------------------------------------
