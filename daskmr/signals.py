@@ -13,7 +13,7 @@ from typing import Any
 from daskmr.errors import Interrupted
 
 __all__ = [
-    "clean_up", "deferred", "finished", "handlers_kept", "kill_children", "on_hard_exit",
+    "clean_up", "deferred", "finished", "handlers_kept", "hard_exit_code", "kill_children", "on_hard_exit",
     "patient", "raise_again", "raises_interrupted", "signals",
 ]  # fmt: skip
 
@@ -167,11 +167,17 @@ def _watchdog(read_end: int, caught: list[signal.Signals]) -> None:
             _hard_exit(received[0])
 
 
+def hard_exit_code() -> int:
+    """Return the exit code of a hard exit: 0 once the output is committed."""
+    return 0 if _state.finished else 128 + (_state.pending or signal.SIGTERM)
+
+
 def _hard_exit(signum: int) -> None:
+    _state.pending = _state.pending or signum
     kill_children()
     clean_up()
     kill_children()  # those that were started in the meantime
-    os._exit(0 if _state.finished else 128 + signum)
+    os._exit(hard_exit_code())
 
 
 def clean_up() -> None:

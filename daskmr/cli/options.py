@@ -229,6 +229,11 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
             run_only=True,
         ),
         add_option(
+            "--summary-json", "FILE",
+            "Write a JSON summary at the end, whatever the outcome: exit code, error, counts, digest.",
+            run_only=True,
+        ),
+        add_option(
             "--log-format", None, "Format of standard error: text, or one JSON object per line.",
             type=click.Choice(["text", "json"]), default="text", show_default=True, run_only=True,
         ),

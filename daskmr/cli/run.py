@@ -15,12 +15,13 @@ from click.core import ParameterSource
 
 from daskmr.cli.console import EPILOG, SAVED_INPUT, exit_codes, leave
 from daskmr.cli.options import GroupedCommand, Script, job_options, repeated
-from daskmr.errors import JobError
+from daskmr.errors import DaskMRError, JobError
 from daskmr.stdio import standard_output
 from daskmr.text import printable, shell_path, shell_word
 
 if TYPE_CHECKING:
     from daskmr.diagnostics.log import View
+    from daskmr.run.past.summary_file import Summary
     from daskmr.run.result import Result
 
 __all__ = ["run"]
@@ -28,7 +29,27 @@ __all__ = ["run"]
 _GC_THRESHOLD = 200_000  # new objects between two garbage collections
 
 
-@click.command(cls=GroupedCommand, epilog=EPILOG, short_help="Run a job script.")
+class _RunCommand(GroupedCommand):
+    """The command, with a summary of its mistakes, too."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; if that fails, write the summary if there is an option for it."""
+        words = [*args]
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            parser = self.make_parser(ctx)
+            parser.ignore_unknown_options = True
+            with suppress(click.UsageError, DaskMRError):
+                given = parser.parse_args(words)[0]
+                secrets = (given.get("aws_key"), given.get("aws_secret_key"))
+                path, script = given.get("summary_json"), given.get("script")
+                with _summarised(path, script, given.get("output") or "-", secrets):
+                    raise error
+            raise
+
+
+@click.command(cls=_RunCommand, epilog=EPILOG, short_help="Run a job script.")
 @click.argument("script", type=click.Path(), required=False, metavar="SCRIPT...")
 @job_options()
 @click.pass_context
@@ -52,10 +73,12 @@ def run(
     as_json = log_format == "json"
     rerun = partial(_rerun_command, context)
     with standard_output() as stdout, exit_codes(verbose, rerun, as_json), signals():
-        script, options = repeated(context, script, options)
-        # As early as possible, so that the forkserver imports while this process does.
-        prewarm(processes=_starts_workers(options))
-        _run(script, stdout, as_json=as_json, **options)
+        path, secrets = options.pop("summary_json"), (options["aws_key"], options["aws_secret_key"])
+        with _summarised(path, script, options["output"], secrets) as summary:
+            script, options = repeated(context, script, options)
+            # As early as possible, so that the forkserver imports while this process does.
+            prewarm(processes=_starts_workers(options))
+            _run(script, stdout, summary, as_json=as_json, **options)
         kill_children()  # the forkserver, and processes that a script has started
         leave(0)  # inside the block, because the result is complete and signals no longer matter
 
@@ -68,7 +91,14 @@ def _starts_workers(options: dict[str, Any]) -> bool:
 
 
 def _run(
-    script: Script, stdout: IO[bytes], *, output: str, quiet: bool, as_json: bool, **options: Any
+    script: Script,
+    stdout: IO[bytes],
+    summary: Summary | None,
+    *,
+    output: str,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     import gc
 
@@ -93,18 +123,21 @@ def _run(
     gc.enable()
 
     path, secrets = options.pop("report"), (options["aws_key"], options["aws_secret_key"])
-    read = (options["input_filter"], options["schema"], options["layout"])
-    scripts = script if isinstance(script, list) else [script]
-    inputs = (*scripts, *(source for source in read if isinstance(source, str)))
-    inputs += (*options["files"].values(), getattr(options["params"], "path", ""))
+    files = _files_of_job(script, output, options)
+    if summary is not None:
+        summary.scripts, summary.output = _paths_of(script), output
+        summary.protect(*files, path)
     with (
         notes_to(show),
         _ending(show),
-        _reporting(path, inputs, output, quiet, secrets) as report,
+        _reporting(path, files, _name_of(script), quiet, secrets) as report,
     ):
-        result = mapreduce(script, output=output, stdout=stdout, watcher=show, **options)
+        how = {"output": output, "report": path, "stdout": stdout, "watcher": show}
+        result = mapreduce(script, **how, **options)
         stdout.flush()
         report(result)
+    if summary is not None:
+        summary.succeeded(result)
     profile = _write_profile(result, output) if options["profile"] else None
     show.summary(result, profile)
 
@@ -125,26 +158,24 @@ def _ending(show: View) -> Iterator[None]:
 @contextmanager
 def _reporting(
     path: str | None,
-    inputs: tuple[str, ...],
-    output: str,
+    files: tuple[str, ...],
+    name: str,
     quiet: bool,
     secrets: tuple[str | None, ...],
 ) -> Iterator[Callable[[Result], None]]:
     """Yield a function that writes the report of a result to `path`; also report a failed job.
 
-    - `inputs`: files that the job reads, which the report must not replace; the first one is the
-      script.
+    - `files`: files of the job, which the report must not replace.
+    - `name`: the name of the job.
     - `secrets`: values that the report must not show.
     """
     if path is None:
         yield lambda result: None
         return
-    from daskmr.diagnostics.html import ReportFile, describe_command, render_failure, render_report
-    from daskmr.job.loading import Code
-    from daskmr.run.outputs.side_cars import side_car_paths
+    from daskmr.diagnostics.html import describe_command, render_failure, render_report
+    from daskmr.diagnostics.report_file import ReportFile
 
-    beside = (*side_car_paths(output), _profile_path(output)) if output != "-" else ()
-    file = ReportFile(path, output, *beside, *(i for i in inputs if not isinstance(i, Code)))
+    file = ReportFile(path, *files)
     program = os.path.basename(sys.argv[0])
     words = ["daskmr" if program == "__main__.py" else program, *sys.argv[1:]]
     command = describe_command(words, [secret for secret in secrets if secret])
@@ -165,9 +196,49 @@ def _reporting(
             (each.output for each in result.outputs.values()),
         )
     except JobError as error:
-        name = "code" if isinstance(inputs[0], Code) else Path(inputs[0]).stem
         put(render_failure(error, name, command=command))
         raise
+
+
+@contextmanager
+def _summarised(
+    path: str | None, script: Script | None, output: str, secrets: tuple[str | None, ...]
+) -> Iterator[Summary | None]:
+    """Write the summary to `path` at the end of the block; if that fails, say so."""
+    if path is None:
+        yield None
+        return
+    from daskmr.run.past.summary_file import Summary, summarised
+
+    summary = Summary(path, () if script is None else _paths_of(script), output, secrets)
+    with summarised(summary):
+        yield summary
+    if summary.problem:  # not a failure of the run
+        with suppress(OSError):
+            click.echo(f"daskmr: {summary.problem}", err=True)
+
+
+def _files_of_job(script: Script, output: str, options: dict[str, Any]) -> tuple[str, ...]:
+    """Return the files that the job reads or writes, which no report may replace."""
+    from daskmr.run.outputs.side_cars import side_car_paths
+
+    read = (options["input_filter"], options["schema"], options["layout"])
+    files = (*_paths_of(script), *(source for source in read if isinstance(source, str)))
+    files += (*options["files"].values(), getattr(options["params"], "path", ""))
+    beside = (*side_car_paths(output), _profile_path(output)) if output != "-" else ()
+    return (output, *beside, *files)
+
+
+def _paths_of(script: Script) -> tuple[str, ...]:
+    """Return the paths of the scripts; none for `Code`."""
+    from daskmr.job.loading import Code
+
+    scripts = script if isinstance(script, list) else [script]
+    return tuple(each for each in scripts if not isinstance(each, Code))
+
+
+def _name_of(script: Script) -> str:
+    return next((Path(path).stem for path in _paths_of(script)), "code")
 
 
 def _write_profile(result: Result, output: str) -> str:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from daskmr._version import __version__
 from daskmr.diagnostics.bottlenecks import find_losses
-from daskmr.diagnostics.page import PREFIX, embed, render
+from daskmr.diagnostics.page import embed, render
 from daskmr.diagnostics.pictures import draw_charts
 from daskmr.diagnostics.plotting import COLOURS, Chart
+from daskmr.diagnostics.report_file import ReportFile
 from daskmr.diagnostics.summary import (
     bad_groups,
     bad_share,
@@ -23,18 +23,15 @@ from daskmr.diagnostics.summary import (
     summarise,
     worst_files,
 )
-from daskmr.errors import DaskMRError, InputError, JobError
-from daskmr.files import AtomicFile, take_access
+from daskmr.errors import DaskMRError
 from daskmr.history import History
-from daskmr.signals import on_hard_exit
 from daskmr.text import HIDDEN, format_bytes, format_seconds, masked, shell_word
 
 if TYPE_CHECKING:
     from daskmr.run.result import Result
 
-__all__ = ["ReportFile", "describe_command", "render_failure", "render_report", "write_report"]
+__all__ = ["describe_command", "render_failure", "render_report", "write_report"]
 
-_ADVICE = "Name another file with --report."
 _NAMED = 20  # items shown of a list
 _SECRET_OPTIONS = ("-k", "--aws-key", "-s", "--aws-secret-key")
 
@@ -59,68 +56,6 @@ def write_report(result: Result, path: str | os.PathLike[str], *, command: str =
         If it cannot be written.
     """
     ReportFile(path, result.output).put(render_report(result, command=command))
-
-
-class ReportFile:
-    """The file of a report, checked before the run.
-
-    Raises `InputError` if `path` cannot be a report. It must not replace any of the `others`, which
-    are files of the job.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], *others: str | None) -> None:
-        self.name = os.fspath(path)
-        self._path = os.path.realpath(self.name)
-        folder = os.path.dirname(self._path)
-        if self.name == "-":
-            raise InputError(f"A report cannot be written to standard output. {_ADVICE}")
-        problem = ""
-        if os.path.isdir(self._path):
-            problem = "is a directory"
-        elif any(other and os.path.realpath(other) == self._path for other in others):
-            problem = "would replace a file of the job"
-        elif os.path.lexists(self._path) and not _is_page(self._path):
-            problem = "would replace a file that is not a report"
-        if problem:
-            raise InputError(f"The report {self.name!r} {problem}. {_ADVICE}")
-        if not os.path.isdir(folder):
-            raise InputError(f"The report's directory {folder!r} does not exist. Create it first.")
-        if not os.access(folder, os.W_OK):
-            raise InputError(f"The report cannot be written to {folder!r}. {_ADVICE}")
-
-    def put(self, page: str, written: Iterable[str | None] = ()) -> None:
-        """Write the page atomically.
-
-        - `written`: outputs of the run, whose names were not known before.
-        Raises `JobError` if the disk is full or fails, or if it would replace one of those.
-        """
-        if any(path and os.path.realpath(path) == self._path for path in written):
-            raise JobError(
-                f"The report {self.name!r} was not written, because the job has written an output to it. {_ADVICE}"
-            )
-        try:
-            with AtomicFile(self._path) as file, ExitStack() as stack:
-                stack.callback(on_hard_exit(file.discard))
-                if os.path.exists(self._path):
-                    take_access(file.file.fileno(), [os.stat(self._path)])
-                file.file.write(page.encode())
-                file.sync()
-                file.commit()
-            return
-        except OSError as error:
-            reason = error.strerror or error
-        raise JobError(f"The report {self.name!r} cannot be written: {reason}.")
-
-
-def _is_page(path: str) -> bool:
-    """Check whether a file is empty or an HTML page; anything else may be input, and must be kept."""
-    if not os.path.isfile(path):
-        return False
-    try:
-        with open(path, "rb") as file:
-            return PREFIX.startswith(file.read(len(PREFIX)))
-    except OSError:
-        return False
 
 
 def render_report(result: Result, *, command: str = "") -> str:

@@ -49,7 +49,9 @@ _LONG_NAME = 40  # longest file name before a printed line on a terminal, in cha
 # Characters that move the cursor, end a line or change the text direction, and lone surrogates.
 _UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # Fields of a result that are too large, or useless to a program.
-_NOT_SUMMARISED = ("saved_bad_records", "profile", "history", "_parts", "_job", "_named", "_of")
+_NOT_SUMMARISED = (
+    "saved_bad_records", "profile", "history", "described", "_parts", "_job", "_named", "_of",
+)  # fmt: skip
 
 
 class View(Watcher):

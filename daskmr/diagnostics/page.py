@@ -14,16 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskmr.diagnostics.pictures import make_figures, pictures
-from daskmr.diagnostics.plotting import Chart, Picture
+from daskmr.diagnostics.plotting import Chart, Figure, Picture
 from daskmr.text import counted, format_bytes, format_seconds, printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["PREFIX", "Section", "embed", "render"]
-
-PREFIX = b"<!DOCTYPE html>"
-"""The first bytes of a page."""
+__all__ = ["Section", "draw", "embed", "render"]
 
 
 class Section(NamedTuple):
@@ -40,9 +37,6 @@ def embed(charts: Mapping[str, Chart | None], *, keep_empty: bool) -> tuple[list
 
     With `keep_empty`, pictures without data are included but hidden.
     """
-    from bokeh.embed import components
-    from bokeh.themes import Theme
-
     figures = {
         name: figure
         for name, figure in make_figures(charts).items()
@@ -50,8 +44,7 @@ def embed(charts: Mapping[str, Chart | None], *, keep_empty: bool) -> tuple[list
     }
     if not figures:
         return [], ""
-    theme = Theme(filename=Path(__file__).with_name("templates") / "theme.yaml")
-    script, places = components(figures, wrap_script=False, theme=theme)
+    script, places = draw(figures)
     sections = []
     shown = (pictures()[name] for name in figures)
     for title, members in groupby(shown, key=lambda picture: picture.section):
@@ -59,6 +52,16 @@ def embed(charts: Mapping[str, Chart | None], *, keep_empty: bool) -> tuple[list
         layout = "halves" if group[0][0].half_width else "wide"
         sections.append(Section(title, layout, not any(chart for _, chart, _ in group), group))
     return sections, script
+
+
+def draw(figures: Mapping[str, Figure]) -> tuple[str, dict[str, str]]:
+    """Return the script that draws figures, and the HTML for the place of each."""
+    from bokeh.embed import components
+    from bokeh.themes import Theme
+
+    theme = Theme(filename=Path(__file__).with_name("templates") / "theme.yaml")
+    script, places = components(dict(figures), wrap_script=False, theme=theme)
+    return script, places
 
 
 def render(

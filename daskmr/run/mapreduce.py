@@ -57,6 +57,7 @@ def mapreduce(
     watcher: Watcher | None = None,
     where: Any = (),
     date: Any = None,
+    report: str | None = None,
     **options: Any,
 ) -> Result:
     """Run a job over the files of a data dir that a filter allows.
@@ -124,6 +125,8 @@ def mapreduce(
         ``["day=-7d.."]``; see docs/filters.md. They narrow `input_filter`.
     date : datetime.date or str, optional
         The date that ``today``, ``yesterday`` and ``-7d`` refer to; by default today, in UTC.
+    report : str, optional
+        The file in which the caller will put a report of the run, so that its history has a link to it.
     **options
         Any setting under ``daskmr:`` in Dask's configuration, such as ``num_mappers=4``; and
         ``keep_steps="DIR"``, to write the pairs between steps to files in a directory, too;
@@ -179,7 +182,7 @@ def mapreduce(
     )
     check_spill_dir(request)
     with given(aws_key, aws_secret_key, request.config.aws_profile):
-        return _run(request, Collector(watcher, on_listing), stopwatch, stdout, earlier)
+        return _run(request, Collector(watcher, on_listing), stopwatch, report, stdout, earlier)
 
 
 def _job_of(
@@ -213,10 +216,19 @@ def _job_of(
     )
 
 
-def _run(request: Request, collector: Collector, *arguments: Any) -> Result:
-    from daskmr.run.pipeline import run_request  # deferred: mistakes are found sooner
+def _run(
+    request: Request,
+    collector: Collector,
+    stopwatch: Stopwatch,
+    report: str | None,
+    stdout: IO[bytes] | None,
+    earlier: Mapping[str, Any] | None,
+) -> Result:
+    from daskmr.run.past.keeping import kept  # deferred: mistakes are found sooner
+    from daskmr.run.pipeline import run_request
 
-    with collector:
-        result = run_request(request, collector, *arguments)
+    with collector, kept(request, stopwatch.started, report) as record:
+        result = run_request(request, collector, stopwatch, stdout, earlier, record)
+        result.notes += record.done(result)
     collector.end(result)
     return result

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from daskmr.cluster.delivery import check_files, delivered
 from daskmr.cluster.session import Session, connect
@@ -42,6 +42,9 @@ from daskmr.run.stopwatch import Stopwatch
 from daskmr.run.workspace import Placement, Workspace, placed, workspace_of
 from daskmr.store.open_stores import stores_closed
 
+if TYPE_CHECKING:
+    from daskmr.run.past.keeping import Record
+
 __all__ = ["run_request"]
 
 
@@ -51,11 +54,13 @@ def run_request(
     stopwatch: Stopwatch,
     stdout: IO[bytes] | None,
     earlier: Mapping[str, Any] | None,
+    record: Record,
 ) -> Result:
     """Connect, list, execute, commit.
 
     - `stdout`: the stream for an output of ``"-"``.
     - `earlier`: the provenance of a run to repeat.
+    - `record`: that of this run in the history.
     """
     with stores_closed(), workspace_of(request, stdout) as workspace:
         with ExitStack() as clusters:
@@ -65,7 +70,7 @@ def run_request(
             inputs = _list_input(request, workspace, collector)
             stopwatch.lap("list")
             request = with_deployment(request, clusters)
-            provenance, notes = describe_run(request, inputs, workspace.target, earlier)
+            record.meta, notes = describe_run(request, inputs, workspace.target, earlier)
             stopwatch.lap("start")
             with pointing_to_inspect(request.sources, inputs.listing.root):
                 outcome = _execute(request, inputs, workspace, collector, stopwatch)
@@ -76,7 +81,7 @@ def run_request(
         notes = (*inputs.notes, *notes, *outcome.notes, *tally.notes, *describe_grown(tally))
         notes += notes_on_bytes(outcome, request, inputs)
         side_cars = commit(
-            outcome, request, inputs, workspace, collector, stopwatch, provenance, notes
+            outcome, request, inputs, workspace, collector, stopwatch, record.meta, notes
         )
         deleted, kept = delete_input(request, inputs, tally, workspace.target)
         notes += (() if side_cars is None else side_cars.notes) + kept

@@ -83,7 +83,7 @@ def describe_run(
     on the differences from the earlier run.
     """
     notes = request.job.notes
-    is_written = request.config.meta and target is not None and target.has_companions
+    is_written = request.config.meta and target is not None
     if not is_written and earlier is None:
         return {}, notes
     files, schema, sources = inputs.listing.files, inputs.listing.schema, request.sources
@@ -314,8 +314,8 @@ def _describe_named(named: NamedOutput) -> dict[str, Any]:
 
 
 def _recorded_path(output: str) -> str:
-    """Return an absolute path, which ends in "/" if it is that of a directory."""
-    if "://" in output:
+    """Return an absolute path, which ends in "/" if it is that of a directory; other outputs as they are."""
+    if "://" in output or output == "-":
         return output
     return os.path.abspath(output) + "/" * output.endswith("/")
 

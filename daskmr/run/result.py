@@ -87,6 +87,8 @@ class Result(Counted):
         The figures of each step of a job that has several: ``name``, ``records``, ``bad_records``,
         ``keys``, ``written``, ``spilled``, ``seconds``, ``kept``. The other figures are those of
         the input and of the output; bad records, counters and bytes spilled are those of all steps.
+    described : mapping
+        What ``OUTPUT.meta.json`` says about the outcome of the run; empty without an output.
     """
 
     output: str | None
@@ -120,6 +122,7 @@ class Result(Counted):
     combines: bool = field(default=False, repr=False)
     steps: tuple[StepFigures, ...] = ()
     profile: Profile | None = field(default=None, repr=False)
+    described: Mapping[str, Any] = field(default_factory=dict, repr=False)
     _parts: tuple[Part, ...] = field(default=(), repr=False)
     _job: Job | None = field(default=None, repr=False)
     _named: tuple[NamedOutput, ...] = field(default=(), repr=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +77,7 @@ def commit(
     workspace: Workspace,
     collector: Collector,
     stopwatch: Stopwatch,
-    provenance: dict[str, Any],
+    provenance: Mapping[str, Any],
     notes: tuple[str, ...],
 ) -> SideCars | None:
     """Write the output and its side-cars, and put all of them in place; ``None`` without an output.
@@ -103,18 +103,16 @@ def commit(
     side_cars = SideCars(target, workspace.run_dir, bad_path, named)
     try:
         stopwatch.lap("write")
-        meta = None
-        if request.config.meta and target.has_companions:
-            described = describe_outcome(
-                outcome,
-                inputs.listing,
-                target,
-                named_outputs(outcome.parts, side_cars),
-                request.output_format.name,
-                stopwatch,
-                notes,
-            )
-            meta = {**provenance, **described}
+        side_cars.described = describe_outcome(
+            outcome,
+            inputs.listing,
+            target,
+            named_outputs(outcome.parts, side_cars),
+            request.output_format.name,
+            stopwatch,
+            notes,
+        )
+        meta = {**provenance, **side_cars.described} if request.config.meta else None
         side_cars.write(outcome.tally.saved, meta)
         side_cars.commit()
     finally:
@@ -251,6 +249,7 @@ def result_of(
         combines=request.job.combine is not None,
         steps=outcome.steps,
         profile=tally.profile,
+        described=side_cars.described if side_cars is not None else {},
         _parts=outcome.parts if target is None else (),
         _named=named,
         _job=request.job,

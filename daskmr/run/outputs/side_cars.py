@@ -101,6 +101,7 @@ class SideCars:
     - `named`: the closed outputs of ``context.write_to`` by name, if they are files or objects.
     - `bad`, `meta`: the side-cars that were written.
     - `meta_path`: the path or URL of the provenance; ``None`` for a stream, which has none.
+    - `described`: the description of the outcome, for the provenance.
     - `notes`: notes on side-cars of an object that failed without failing the run.
     """
 
@@ -115,6 +116,7 @@ class SideCars:
         self.meta_path = beside(target.name, META_SUFFIX) if target.has_companions else None
         self.bad: OutputFile | None = None
         self.meta: OutputFile | None = None
+        self.described: Mapping[str, Any] = {}
         self.notes: tuple[str, ...] = ()
         self._earlier: dict[str, int] = {}  # sizes of an earlier object's named outputs
         self._run_dir = run_dir

@@ -20,12 +20,12 @@ from support.results import result, result_with_history
 from daskmr import InputError, JobError, mapreduce
 from daskmr.diagnostics.collector import Watcher
 from daskmr.diagnostics.html import (
-    ReportFile,
     describe_command,
     render_failure,
     render_report,
     write_report,
 )
+from daskmr.diagnostics.report_file import ReportFile
 from daskmr.history import History
 from daskmr.job.job import Job
 
