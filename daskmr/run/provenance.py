@@ -30,6 +30,7 @@ from daskmr.data.sources.given import Recorded, parse_sources, source_name
 from daskmr.errors import InputError
 from daskmr.job.job import Job, function_names
 from daskmr.job.loading import Code
+from daskmr.job.params.calls import syntax_tree
 from daskmr.job.params.given import Recorded as RecordedParam
 from daskmr.job.tracebacks import short_repr
 from daskmr.run.outputs.differences import KEYED_RECORDS, differences, parts_in, scripts_of
@@ -253,7 +254,7 @@ def _imported(job: Job) -> dict[str, str | None]:
 
 def _imports_in(text: str) -> set[str]:
     try:
-        nodes = list(ast.walk(ast.parse(text)))
+        nodes = list(ast.walk(syntax_tree(text)))
     except (SyntaxError, ValueError):
         return set()
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
