@@ -13,7 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
-from itertools import accumulate, starmap
+from itertools import accumulate, pairwise, starmap
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -114,12 +114,11 @@ def plan_partitions(
     (55, ['66.gz', '67.gz'])
     """
     totals = [0, *accumulate(_weight(file) for file in files)]
-    bounds = sorted(_cuts(files, totals, _target(totals[-1], partition_bytes)))
-    ends = [*bounds, len(files)] if files else []
-    starts = [0, *bounds]
+    cuts = sorted(_cuts(files, totals, _target(totals[-1], partition_bytes)))
+    bounds = [0, *cuts, len(files)] if files else []
     return [
         Partition(index, tuple(files[start:end]), (totals[end] - totals[start]) // _GZIP)
-        for index, (start, end) in enumerate(zip(starts, ends, strict=bool(files)))
+        for index, (start, end) in enumerate(pairwise(bounds))
     ]
 
 
@@ -164,36 +163,37 @@ def with_ahead(plan: Sequence[Partition], order: Sequence[int], workers: int) ->
     return changed
 
 
-def count_buckets(files: Sequence[InputFile], requested: int | None) -> int:
-    """Return the number of buckets for the input, at least the `requested` number of reducers.
+def count_buckets(data_bytes: int, requested: int | None) -> int:
+    """Return the number of buckets for an input, at least the `requested` number of reducers.
+
+    - `data_bytes`: its uncompressed size, as `estimate_bytes` returns it.
 
     It does not affect the result. It has few values, because results of partitions are kept by bucket.
 
-    >>> from types import SimpleNamespace as File
-    >>> count_buckets([File(path="a.gz", size=100 << 20)], None)
+    >>> count_buckets(800 << 20, None)
     32
     """
-    needed = max(requested or 1, min(1 + estimate_bytes(files) // _BUCKET_BYTES, _MAX_BUCKETS))
+    needed = max(requested or 1, min(1 + data_bytes // _BUCKET_BYTES, _MAX_BUCKETS))
     buckets = _MIN_BUCKETS
     while buckets < needed:
         buckets *= _BUCKET_STEP
     return buckets
 
 
-def count_reducers(files: Sequence[InputFile], requested: int | None, workers: int | None) -> int:
+def count_reducers(data_bytes: int, requested: int | None, workers: int | None) -> int:
     """Return a number of reduce tasks that keeps all workers busy to the end.
 
-    `workers` is ``None`` on a cluster, because the number of workers may change there.
+    - `data_bytes`: as for `count_buckets`.
+    - `workers`: ``None`` on a cluster, because the number of workers may change there.
 
-    >>> from types import SimpleNamespace as File
-    >>> files = [File(path="a.gz", size=100 << 20)]
-    >>> count_reducers(files, None, 2), count_reducers(files, None, None), count_reducers(files, 3, 2)
+    >>> size = 800 << 20
+    >>> count_reducers(size, None, 2), count_reducers(size, None, None), count_reducers(size, 3, 2)
     (8, 26, 3)
     """
     most = _MAX_REDUCERS
     if workers is not None:
         most = max(_MIN_REDUCERS, min(_REDUCERS_PER_WORKER * workers, _MAX_REDUCERS))
-    return requested or min(most, 1 + estimate_bytes(files) // _BUCKET_BYTES)
+    return requested or min(most, 1 + data_bytes // _BUCKET_BYTES)
 
 
 def _expansion(path: str) -> int:

@@ -177,10 +177,10 @@ class Execution:
     def _mapper(self, inputs: Inputs) -> Pinned:
         config, placement, files = self.config, self.placement, inputs.listing.files
         buckets, _ = self.request.count_buckets(files)
-        # Not the number itself, which would change what is kept of all others.
-        partitions = nominal_partitions(files, config.partition_bytes)
         if any(partition.pairs is not None for partition in self.plan):
             partitions = len(self.plan)
+        else:  # not their exact number, by which a new file would change the results of all others
+            partitions = nominal_partitions(files, config.partition_bytes)
         task = MapTask(
             job=self.request.job,
             root=inputs.root,

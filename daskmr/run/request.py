@@ -17,7 +17,13 @@ from daskmr.config import Config, choose_layout, load_config
 from daskmr.data.dimensions.dates import fill, has_form, parse_date
 from daskmr.data.inputs import Inputs
 from daskmr.data.layout import Schema, load_schema
-from daskmr.data.partition import Partition, count_buckets, count_reducers, plan_partitions
+from daskmr.data.partition import (
+    Partition,
+    count_buckets,
+    count_reducers,
+    estimate_bytes,
+    plan_partitions,
+)
 from daskmr.data.sampling import Choice
 from daskmr.data.sources.given import Sources, parse_sources
 from daskmr.data.splits.files import Splitting, split_files
@@ -158,7 +164,8 @@ class Request:
         workers = self.config.num_mappers or CPU_COUNT if self.is_local else None
         if self.job.finish_reduce is not None:
             workers = None
-        return count_buckets(files, requested), count_reducers(files, requested, workers)
+        size = estimate_bytes(files)
+        return count_buckets(size, requested), count_reducers(size, requested, workers)
 
 
 def check_request(
