@@ -17,8 +17,17 @@ from daskmr.stdio import Ticker, standard_output
 from daskmr.text import printable
 
 __all__ = [
-    "EPILOG", "SAVED_INPUT", "Paint", "announced", "ends_process", "exit_codes", "leave", "listing_line",
-    "painter", "progress_line",
+    "EPILOG",
+    "SAVED_INPUT",
+    "Paint",
+    "announced",
+    "ends_process",
+    "exit_codes",
+    "leave",
+    "listing_line",
+    "painter",
+    "progress_line",
+    "write_failure",
 ]  # fmt: skip
 
 EPILOG = (
@@ -123,6 +132,12 @@ def _fail(message: str, details: str, code: int, as_json: bool = False) -> NoRet
     from daskmr.signals import kill_children
 
     kill_children()  # including those that a script started in this process
+    write_failure(message, details, code, as_json)
+    leave(code)
+
+
+def write_failure(message: str, details: str, code: int, as_json: bool = False) -> None:
+    """Write the message of a failure to standard error, after its details, or as one JSON object."""
     text = f"daskmr: {message}\n" if not details else f"{details.rstrip()}\n\ndaskmr: {message}\n"
     if as_json:
         from daskmr.diagnostics.log import json_error
@@ -130,7 +145,6 @@ def _fail(message: str, details: str, code: int, as_json: bool = False) -> NoRet
         text = f"{json_error(message, details, code)}\n"
     with suppress(OSError):
         sys.stderr.write(re.sub(r"[^\n\t]+", lambda part: printable(part[0]), text))
-    leave(code)
 
 
 def leave(code: int) -> NoReturn:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from daskmr.cli.console import write_failure
 from daskmr.data.dimensions.dates import days_of, has_form, may_be_relative, parse_date
 from daskmr.errors import DaskMRError, InputError, Interrupted
 from daskmr.text import counted, format_seconds, printable
@@ -135,10 +136,4 @@ def _show(error: DaskMRError, message: str, verbose: bool, as_json: bool) -> Non
         import traceback
 
         details = "".join(traceback.format_exception(error))
-    if as_json:
-        from daskmr.diagnostics.log import json_error
-
-        click.echo(json_error(message, details, error.exit_code), err=True)
-        return
-    text = f"{details.rstrip()}\n\n" * bool(details) + f"daskmr: {message}"
-    click.echo("\n".join(map(printable, text.splitlines())), err=True)
+    write_failure(message, details, error.exit_code, as_json)

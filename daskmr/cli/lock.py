@@ -116,16 +116,13 @@ def _sign(descriptor: int, command: str) -> None:
 
 def _holder(descriptor: int) -> str:
     """Describe the run that holds the lock, or return "" if another program holds it."""
+    from daskmr.tasks.crashes import is_alive  # deferred: rarely needed
+
     found = _signature(descriptor)
-    if found is None or not _exists(found["pid"]):
+    pid = found and found["pid"]
+    if found is None or not isinstance(pid, int) or not is_alive(pid):
         return ""
     return ": process {pid}, since {since} ({command})".format(**found)
-
-
-def _exists(pid: object) -> bool:
-    import psutil  # deferred: rarely needed
-
-    return isinstance(pid, int) and psutil.pid_exists(pid)
 
 
 def _signature(descriptor: int) -> dict[str, object] | None:
