@@ -88,6 +88,16 @@ def daskmr(
     )
 
 
+def daskmr_in(place: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command in a folder, in a process of its own, and check its exit code."""
+    done = subprocess.run(
+        [sys.executable, "-m", "daskmr", *arguments],
+        cwd=place, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    return done
+
+
 def counting_job() -> Job:
     """A job that counts the values of each key."""
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.jobs import daskmr_in as daskmr
 
 SCRIPT = """
 from daskmr import param
@@ -29,15 +28,6 @@ def place(tmp_path: Path) -> Path:
         (folder / "x.txt").write_text(f"a\t{day}\n")
     (tmp_path / "job.py").write_text(SCRIPT)
     return tmp_path
-
-
-def daskmr(place: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "daskmr", *arguments],
-        cwd=place, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == code, done.stderr
-    return done
 
 
 def test_a_date_is_filled_in_and_repeated(place: Path) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.jobs import DIRECTORY, file_name, write_tree
+from support.jobs import daskmr_in as daskmr
 
 from daskmr import mapreduce
 from daskmr.errors import InputError
@@ -35,15 +34,6 @@ def place(tmp_path: Path) -> Path:
     dimension = {"field_name": "reason", "allowed_values": ["saved-session"]}
     (tmp_path / "filter.json").write_text(json.dumps({"dimensions": [dimension]}))
     return tmp_path
-
-
-def daskmr(place: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "daskmr", *arguments],
-        cwd=place, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == code, done.stderr
-    return done
 
 
 RUN = ("run", "job.py", "-d", "data", "-o", "out.txt", "--inline")
